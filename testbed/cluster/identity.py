@@ -56,9 +56,13 @@ def pod_namespace(namespace: str, name: str) -> str:
     return f"p_{namespace}_{name}"
 
 
-def interface_name(namespace: str, name: str) -> str:
-    """The bridge-side interface of a pod: a readable start and a hash that keeps it unique, at most 15 characters."""
-    digest = hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:7]
+def interface_name(namespace: str, name: str, attempt: int = 0) -> str:
+    """The bridge-side interface of a pod: a readable start and a hash that keeps it unique, at most 15 characters.
+
+    Should two pods' hashes be equal all the same, the later pod takes the name of the next ``attempt``.
+    """
+    suffix = f"#{attempt}" if attempt else ""
+    digest = hashlib.sha256(f"{namespace}/{name}{suffix}".encode()).hexdigest()[:7]
     readable = re.sub(r"[^a-z0-9-]", "-", name)[: _IFNAMSIZ - len(digest) - 1]
     return f"{readable}-{digest}"
 

@@ -21,14 +21,17 @@ MODES: tuple[Mode, ...] = ("overlay", "routed")
 VXLAN_OVERHEAD_BYTES = 50
 VXLAN_UDP_PORT = 4789
 
+_DEFAULT_CLUSTER_CIDR = IPv4Network("10.244.0.0/16")
+_DEFAULT_SERVICE_CIDR = IPv4Network("10.96.0.0/12")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Cluster-wide settings of the pod network, kept in the ConfigMap ``kube-system/cluster-network``."""
 
     mode: Mode = "overlay"
-    cluster_cidr: IPNetwork = IPv4Network("10.244.0.0/16")
-    service_cidr: IPNetwork = IPv4Network("10.96.0.0/12")
+    cluster_cidr: IPNetwork = _DEFAULT_CLUSTER_CIDR
+    service_cidr: IPNetwork = _DEFAULT_SERVICE_CIDR
     vni: int = 1
     underlay_mtu_bytes: int = 1500
 
