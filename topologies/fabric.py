@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Literal
 
@@ -55,6 +56,14 @@ class FabricLink:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """An Ethernet broadcast domain: a wire, or a bridge with its wires. ``ends`` are those that have an address."""
+
+    subnet: IPv4Network
+    ends: tuple[LinkEnd, ...]
+
+
+@dataclass(frozen=True)
 class NextHop:
     via: IPv4Address | None  # None: directly connected
     interface: str
@@ -75,9 +84,42 @@ class Fabric:
     elements: tuple[Element, ...]
     links: tuple[FabricLink, ...]
 
-    @property
+    @cached_property
     def element_by_name(self) -> Mapping[str, Element]:
         return {element.name: element for element in self.elements}
 
     def of_kind(self, kind: ElementKind) -> tuple[Element, ...]:
         return tuple(element for element in self.elements if element.kind == kind)
+
+    @cached_property
+    def ends_by_element(self) -> Mapping[str, tuple[LinkEnd, ...]]:
+        """Element name to its own ends of its links, in interface order."""
+        ends: dict[str, list[LinkEnd]] = {element.name: [] for element in self.elements}
+        for link in self.links:
+            for end in (link.a, link.b):
+                ends[end.element].append(end)
+        return {name: tuple(own) for name, own in ends.items()}
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """Every broadcast domain that carries IP, in building order. A bridge joins all its wires into one."""
+        ends_by_domain: dict[str, list[LinkEnd]] = {}
+        for link in self.links:
+            bridges = [end.element for end in (link.a, link.b) if self.element_by_name[end.element].kind == "bridge"]
+            domain = bridges[0] if bridges else link.a.interface
+            ends_by_domain.setdefault(domain, []).extend(end for end in (link.a, link.b) if end.address is not None)
+        return tuple(
+            Segment(ends[0].address.network, tuple(ends))
+            for ends in ends_by_domain.values()
+            if ends and ends[0].address is not None
+        )
+
+    def address(self, name: str) -> IPv4Interface:
+        """The address of an element's first interface that has one: a node's ``node_ip``.
+
+        Raises KeyError for a bridge or an unknown name.
+        """
+        for end in self.ends_by_element[name]:
+            if end.address is not None:
+                return end.address
+        raise KeyError(name)
