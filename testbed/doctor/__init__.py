@@ -1,0 +1,1 @@
+"""What this machine can do: facts gathered by trying, requirements checked against them, and both shown."""
