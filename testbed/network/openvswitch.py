@@ -1,0 +1,233 @@
+"""One Open vSwitch per node: an ovsdb-server and an ovs-vswitchd of its own, started and configured in batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from testbed.cluster.identity import BRIDGE, GATEWAY_OF_PORT, TUNNEL_OF_PORT
+from testbed.errors import RunError
+from testbed.network import netns
+
+Datapath = Literal["netdev", "system"]
+
+_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+_RUN = Path("/run/openvswitch")
+_QUIET = ("-vconsole:off", "-vsyslog:off", "-vfile:info")
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class VSwitch:
+    """The Open vSwitch of one node. ``ports`` maps bridge ports to their OpenFlow numbers (0: any)."""
+
+    node_name: str
+    namespace: str
+    datapath_id: int
+    ports: Mapping[str, int]
+
+    @property
+    def directory(self) -> Path:
+        return _RUN / self.node_name
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes ovs-ofctl and ovs-appctl talk to this switch."""
+        return {**os.environ, "OVS_RUNDIR": str(self.directory), "OVS_LOGDIR": str(self.directory)}
+
+    @property
+    def database(self) -> str:
+        return f"unix:{self.directory}/db.sock"
+
+    def ofctl(self, *arguments: str) -> str:
+        """The output of ``ovs-ofctl -O OpenFlow13,OpenFlow14 COMMAND BRIDGE ...`` on this switch's bridge.
+
+        Raises :class:`RunError` with the tool's own words.
+        """
+        return _output(["ovs-ofctl", "-O", "OpenFlow13", *arguments], self.environment)
+
+    def vsctl(self, *arguments: str) -> str:
+        return _output(["ovs-vsctl", f"--db={self.database}", *arguments], self.environment)
+
+    def appctl(self, command: str, *arguments: str) -> str:
+        """Ask the running ovs-vswitchd over its control socket (JSON-RPC, ovs-appctl(8)), without a process."""
+        request = {"id": 0, "method": command, "params": list(arguments)}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            connection.connect(f"{self.directory}/vswitchd.ctl")
+            connection.sendall(json.dumps(request).encode())
+            reply = b""
+            while True:
+                chunk = connection.recv(65536)
+                reply += chunk
+                try:
+                    answer = json.loads(reply)
+                    break
+                except ValueError:
+                    if not chunk:
+                        raise RunError(f"{self.node_name}: ovs-vswitchd closed its control socket") from None
+        if answer.get("error"):
+            raise RunError(f"{self.node_name}: {command}: {answer['error']}")
+        return str(answer["result"])
+
+    def flow_count(self) -> int:
+        """Flows in the bridge's tables."""
+        text = self.ofctl("dump-aggregate", BRIDGE)
+        return int(re.search(r"flow_count=(\d+)", text)[1])  # type: ignore[index]
+
+    def counters(self) -> dict[str, int]:
+        """Packets through the tunnel and gateway ports, upcalls lost by the datapath, and the number of its ports."""
+        result: dict[str, int] = {"ports": len(self.ports)}
+        ports = parse_port_packets(self.ofctl("dump-ports", BRIDGE))
+        for label, of_port in (("tunnel", TUNNEL_OF_PORT), ("gateway", GATEWAY_OF_PORT)):
+            received, sent = ports[of_port]
+            result[f"{label}_rx_packets"], result[f"{label}_tx_packets"] = received, sent
+        result["lost_upcalls"] = int(re.search(r"lost:(\d+)", self.appctl("dpctl/show"))[1])  # type: ignore[index]
+        return result
+
+
+def parse_port_packets(text: str) -> dict[int, tuple[int, int]]:
+    """(received, sent) packets per OpenFlow port from the output of ``ovs-ofctl dump-ports``."""
+    pattern = re.compile(r"port\s+\"?(\w+)\"?: rx pkts=(\d+).*?tx pkts=(\d+)", re.DOTALL)
+    return {int(number): (int(rx), int(tx)) for number, rx, tx in pattern.findall(text) if number.isdigit()}
+
+
+def _output(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    if done.returncode:
+        raise RunError(f"{' '.join(argv)}: {done.stderr.strip() or f'status {done.returncode}'}")
+    return done.stdout
+
+
+def start_all(switches: Sequence[VSwitch], datapath: Datapath, controller: str) -> None:
+    """Start every node's daemons side by side. Each bridge is complete, with all its ports, when this returns.
+
+    The database is filled before ovs-vswitchd starts, so that all ports are configured in one pass; ``--detach``
+    returns when the daemon is ready, so nothing is polled.
+    """
+    template = _RUN / "template.db"
+    if not template.exists():
+        _output(["ovsdb-tool", "create", str(template), _SCHEMA], os.environ)
+    for switch in switches:
+        switch.directory.mkdir(parents=True)
+        shutil.copyfile(template, switch.directory / "conf.db")
+    _all(
+        (
+            [
+                "ovsdb-server",
+                f"{switch.directory}/conf.db",
+                f"--remote=p{switch.database}",
+                f"--unixctl={switch.directory}/ovsdb.ctl",
+                f"--pidfile={switch.directory}/ovsdb.pid",
+                f"--log-file={switch.directory}/ovsdb.log",
+                "--detach",
+                "--no-chdir",
+                *_QUIET,
+            ],
+            switch,
+        )
+        for switch in switches
+    )
+    _all((_configuration(switch, datapath, controller), switch) for switch in switches)
+    _all(
+        (
+            [
+                "nsenter",
+                f"--net={netns.path(switch.namespace)}",
+                "--",
+                "ovs-vswitchd",
+                switch.database,
+                f"--unixctl={switch.directory}/vswitchd.ctl",
+                f"--pidfile={switch.directory}/vswitchd.pid",
+                f"--log-file={switch.directory}/vswitchd.log",
+                "--detach",
+                "--no-chdir",
+                *(() if datapath == "system" else ("--disable-system",)),
+                *_QUIET,
+            ],
+            switch,
+        )
+        for switch in switches
+    )
+
+
+def _configuration(switch: VSwitch, datapath: Datapath, controller: str) -> list[str]:
+    argv = [
+        "ovs-vsctl",
+        f"--db={switch.database}",
+        "--no-wait",
+        "init",
+        "--",
+        "add-br",
+        BRIDGE,
+        "--",
+        "set",
+        "bridge",
+        BRIDGE,
+    ]
+    argv += [
+        f"datapath_type={datapath}",
+        "fail_mode=secure",
+        "protocols=OpenFlow13",
+        f"other_config:datapath-id={switch.datapath_id:016x}",
+        "other_config:disable-in-band=true",
+        "--",
+        "set-controller",
+        BRIDGE,
+        controller,
+        "--",
+        "set",
+        "controller",
+        BRIDGE,
+        "connection_mode=out-of-band",
+        "inactivity_probe=5000",
+        "max_backoff=1000",
+    ]
+    for name, of_port in switch.ports.items():
+        argv += add_port_arguments(name, of_port)
+    return argv
+
+
+def add_port_arguments(name: str, of_port: int) -> list[str]:
+    """The part of an ovs-vsctl command that adds a port; ``of_port`` 0 leaves the number to the switch."""
+    arguments = ["--", "add-port", BRIDGE, name]
+    return [*arguments, "--", "set", "interface", name, f"ofport_request={of_port}"] if of_port else arguments
+
+
+def _all(commands: Iterable[tuple[list[str], VSwitch]]) -> None:
+    """Run commands side by side; the first failure is raised with its words, after all have ended."""
+    running = [
+        (
+            argv,
+            subprocess.Popen(argv, env=switch.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True),
+        )
+        for argv, switch in commands
+    ]
+    failures = []
+    for argv, process in running:
+        try:
+            output, _ = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output = f"no answer within {_TIMEOUT_S} s"
+        if process.returncode:
+            failures.append(f"{argv[0] if argv[0] != 'nsenter' else 'ovs-vswitchd'}: {output.strip()}")
+    if failures:
+        raise RunError("Open vSwitch did not start: " + "; ".join(failures))
+
+
+def stop_all(switches: Sequence[VSwitch]) -> None:
+    """End every node's daemons. The kernel datapath of a switch goes with it (``exit --cleanup``)."""
+    for switch in switches:
+        switch.appctl("exit", "--cleanup")
+    for switch in switches:
+        os.kill(int((switch.directory / "ovsdb.pid").read_text()), signal.SIGTERM)
