@@ -1,0 +1,99 @@
+"""From raw samples to one row per cell, and from cells to the paired rounds that the statistics need.
+
+A *cell* is one probe on one path with one payload in one arm of one attempt at a round. Cells of void attempts are
+kept here with ``valid`` false: figures show them, statistics leave them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import pandas as pd
+
+from testbed.analysis.load import Results
+from testbed.analysis.statistics import SAMPLES_FOR_P99, Floats
+
+ATTEMPT = ["build", "round", "attempt"]
+SERIES = ["build", "probe", "metric", "payload_bytes", "path"]
+# Metrics that describe a cell instead of measuring time or rate; they are counted, not compared.
+LOST = "lost"
+FLOWS = "flows"
+NO_PAYLOAD = -1
+
+
+@dataclass(frozen=True, order=True)
+class Series:
+    """What is measured: all that names a figure but the arm. ``payload_bytes`` is -1 where there is no payload."""
+
+    build: str
+    probe: str
+    metric: str
+    payload_bytes: int
+    path: str
+
+
+def samples_with_validity(results: Results) -> pd.DataFrame:
+    """The samples with the column ``valid`` of their attempt added; payloads as plain integers (-1: none).
+
+    An attempt that never got its line in rounds.jsonl was cut off (the run was killed) and is not valid. Of several
+    valid attempts at one round the last counts.
+    """
+    samples = results.samples.copy(deep=False)
+    samples["payload_bytes"] = samples["payload_bytes"].fillna(NO_PAYLOAD).astype("int32")
+    valid = results.rounds[results.rounds["valid"] == True]  # noqa: E712 - a column, elementwise
+    last = valid.groupby(["build", "round"], sort=False)["attempt"].max()
+    chosen = {(build, number, attempt) for (build, number), attempt in last.items()}
+    attempts = samples[ATTEMPT].drop_duplicates()
+    flags = [key in chosen for key in attempts.itertuples(index=False, name=None)]
+    samples["valid"] = (
+        samples[ATTEMPT]
+        .astype({"build": object})
+        .merge(attempts.astype({"build": object}).assign(valid=flags), on=ATTEMPT, how="left")["valid"]
+        .to_numpy(dtype=bool)
+    )
+    return samples
+
+
+def cells(samples: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and metric: ``samples``, ``median``, ``p99`` (NaN below 100 samples), ``lost`` and the keys.
+
+    ``samples`` comes from :func:`samples_with_validity`. The figure of a rate is the median of its intervals.
+    """
+    keys = [*ATTEMPT, "position", "valid", "arm", "mode", "probe", "metric", "payload_bytes", "path"]
+    measured = samples[~samples["metric"].isin([LOST, FLOWS])]
+    groups = measured.groupby(keys, observed=True, sort=False)["value"]
+    table = groups.agg(samples="size", median="median").reset_index()
+    table["p99"] = groups.quantile(0.99).to_numpy()
+    table.loc[table["samples"] < SAMPLES_FOR_P99, "p99"] = np.nan
+    cell = [*ATTEMPT, "arm", "probe", "payload_bytes", "path"]
+    text = dict.fromkeys(("build", "arm", "mode", "probe", "metric", "path"), object)
+    lost = samples[samples["metric"] == LOST].astype(text).groupby(cell)["value"].sum().rename("lost").reset_index()
+    table = table.astype(text).merge(lost, on=cell, how="left")
+    table["lost"] = table["lost"].fillna(0).astype(int)
+    return table
+
+
+def series_of(table: pd.DataFrame) -> list[Series]:
+    """The series of a cell table, in the order in which they were first measured."""
+    return [Series(*row) for row in table[SERIES].drop_duplicates().itertuples(index=False, name=None)]
+
+
+def select(table: pd.DataFrame, series: Series) -> pd.DataFrame:
+    """The rows (of cells or of samples) that belong to one series."""
+    chosen = np.ones(len(table), dtype=bool)
+    for column, value in zip(SERIES, astuple(series), strict=True):
+        chosen &= (table[column] == value).to_numpy()
+    return table[chosen]
+
+
+def paired(rows: pd.DataFrame, numerator: str, denominator: str, statistic: str) -> tuple[Floats, Floats]:
+    """The figures of two arms in the valid rounds that have both, ordered by round. ``rows`` belong to one series."""
+    valid = rows[rows["valid"]]
+    wide = valid[valid["arm"].isin([numerator, denominator])].pivot_table(
+        index="round", columns="arm", values=statistic, aggfunc="last"
+    )
+    if numerator not in wide or denominator not in wide:
+        return np.empty(0), np.empty(0)
+    both = wide[[numerator, denominator]].dropna()
+    return both[numerator].to_numpy(dtype=float), both[denominator].to_numpy(dtype=float)

@@ -1,0 +1,93 @@
+"""Whether the result is what the experiment's author expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Entry = dict[str, Any]
+
+_RATIO_FIELDS = {"ratio": "ratio", "ratio_ci_low": "ratio_ci_low", "ratio_ci_high": "ratio_ci_high"}
+_NOUNS = {
+    "ratio": "ratio overlay/routed",
+    "ratio_ci_low": "lower bound of the ratio overlay/routed",
+    "ratio_ci_high": "upper bound of the ratio overlay/routed",
+    "median": "median",
+    "p99": "99th percentile",
+    "loss": "loss",
+}
+
+
+def evaluate(expectation: Entry, comparisons: list[Entry], arms: list[Entry], smoke: bool = False) -> Entry:
+    """One expectation with ``met`` (true, false, or null when a smoke run cannot judge it) and the figures
+    ``observed``.
+
+    An expectation that names no build, path or payload speaks about all of them and is met when every one of them
+    meets it. One that nothing was measured for is not met. ``comparisons`` and ``arms`` are those of the summary.
+    """
+    statistic = expectation.get("statistic", "ratio")
+    if statistic in _RATIO_FIELDS:
+        rows = [
+            row
+            for row in comparisons
+            if (row["numerator"], row["denominator"], row["statistic"]) == ("overlay", "routed", "median")
+        ]
+        field = _RATIO_FIELDS[statistic]
+    else:
+        modes = [expectation["mode"]] if expectation.get("mode") else ["overlay", "routed"]
+        rows = [row for row in arms if row["arm"] in modes]
+        field = statistic
+    observed = []
+    for row in rows:
+        if row["probe"] != expectation["probe"]:
+            continue
+        if any(expectation.get(key) not in (None, row[key]) for key in ("build", "path", "payload_bytes")):
+            continue
+        place = {key: row[key] for key in ("build", "path", "payload_bytes", "metric")}
+        where = {**place, "arm": row["arm"]} if "arm" in row else place
+        observed.append({**where, "value": row[field], "met": _holds(expectation, row[field])})
+    if smoke:
+        met, detail = None, "not judged (smoke)"
+    elif not observed:
+        met, detail = False, "nothing was measured that it speaks about"
+    else:
+        met = all(entry["met"] for entry in observed)
+        detail = "; ".join(_observed_text(entry) for entry in observed)
+    return {
+        "text": expectation_text(expectation),
+        "met": met,
+        "detail": detail,
+        "observed": observed,
+        "expected": expectation,
+    }
+
+
+def expectation_text(expectation: Entry) -> str:
+    """An expectation as a sentence, for example ``udp_rr: ratio overlay/routed on cross_leaf at most 1.5``."""
+    statistic = expectation.get("statistic", "ratio")
+    words = [f"{expectation['probe']}: {_NOUNS[statistic]}"]
+    if expectation.get("mode"):
+        words.append(f"in {expectation['mode']}")
+    words.append(f"on {expectation['path']}" if expectation.get("path") else "on every path")
+    if expectation.get("payload_bytes") is not None:
+        words.append(f"with {expectation['payload_bytes']} bytes")
+    if expectation.get("build"):
+        words.append(f"in build {expectation['build']}")
+    bounds = [f"{word} {expectation[key]:g}" for key, word in _BOUNDS if expectation.get(key) is not None]
+    return " ".join([*words, " and ".join(bounds)])
+
+
+_BOUNDS = (("at_least", "at least"), ("at_most", "at most"))
+
+
+def _holds(expectation: Entry, value: float | None) -> bool:
+    if value is None:
+        return False
+    low, high = expectation.get("at_least"), expectation.get("at_most")
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _observed_text(entry: Entry) -> str:
+    value = "not available" if entry["value"] is None else f"{entry['value']:.4g}"
+    place = " ".join(str(entry[key]) for key in ("build", "path", "arm") if entry.get(key))
+    payload = f" {entry['payload_bytes']} bytes" if entry["payload_bytes"] is not None else ""
+    return f"{place}{payload}: {value}"
