@@ -1,0 +1,132 @@
+"""The packet and register fields that flows may match or set, by their OXM names.
+
+One entry says everything the other modules need to know of a field: how wide it is, how ``ovs-ofctl`` spells it, how it
+goes on the wire, and which Ethernet type a flow must match before it may use the field. Sources: OpenFlow 1.3.5
+section 7.2.3.7 (OXM fields and prerequisites) and ovs-fields(7) (NXM names and registers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+from testbed.cluster.values import IPAddress, IPNetwork
+
+ETH_TYPE_IPV4 = 0x0800
+ETH_TYPE_ARP = 0x0806
+ARP_REQUEST = 1
+ARP_REPLY = 2
+
+FieldKind = Literal["decimal", "hexadecimal", "mac", "ipv4"]
+FieldValue = int | str | IPAddress | IPNetwork
+
+_OXM_BASIC = 0x8000
+_NXM_REGISTERS = 0x0001
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field.
+
+    ``match_text`` is the name in a printed match, ``set_text`` in ``set_field:...->``, ``nxm_text`` in ``move`` and
+    ``output:``. ``oxm_class`` and ``oxm_number`` make the header on the wire. ``eth_type`` is the prerequisite.
+    """
+
+    name: str
+    bits: int
+    kind: FieldKind
+    match_text: str
+    set_text: str
+    nxm_text: str
+    oxm_class: int
+    oxm_number: int
+    eth_type: int | None = None
+
+    @property
+    def full_mask(self) -> int:
+        return (1 << self.bits) - 1
+
+
+# In the order in which ovs-ofctl prints them; a match is kept and printed in this order. The Ethernet type is
+# printed as a word of its own (`ip`, `arp`) and comes first.
+_ALL = (
+    Field("eth_type", 16, "hexadecimal", "", "eth_type", "NXM_OF_ETH_TYPE", _OXM_BASIC, 5),
+    Field("reg0", 32, "hexadecimal", "reg0", "reg0", "NXM_NX_REG0", _NXM_REGISTERS, 0),
+    Field("reg1", 32, "hexadecimal", "reg1", "reg1", "NXM_NX_REG1", _NXM_REGISTERS, 1),
+    Field("in_port", 32, "decimal", "in_port", "in_port", "NXM_OF_IN_PORT", _OXM_BASIC, 0),
+    Field("eth_src", 48, "mac", "dl_src", "eth_src", "NXM_OF_ETH_SRC", _OXM_BASIC, 4),
+    Field("eth_dst", 48, "mac", "dl_dst", "eth_dst", "NXM_OF_ETH_DST", _OXM_BASIC, 3),
+    Field("ipv4_src", 32, "ipv4", "nw_src", "ip_src", "NXM_OF_IP_SRC", _OXM_BASIC, 11, ETH_TYPE_IPV4),
+    Field("ipv4_dst", 32, "ipv4", "nw_dst", "ip_dst", "NXM_OF_IP_DST", _OXM_BASIC, 12, ETH_TYPE_IPV4),
+    Field("arp_spa", 32, "ipv4", "arp_spa", "arp_spa", "NXM_OF_ARP_SPA", _OXM_BASIC, 22, ETH_TYPE_ARP),
+    Field("arp_tpa", 32, "ipv4", "arp_tpa", "arp_tpa", "NXM_OF_ARP_TPA", _OXM_BASIC, 23, ETH_TYPE_ARP),
+    Field("arp_op", 16, "decimal", "arp_op", "arp_op", "NXM_OF_ARP_OP", _OXM_BASIC, 21, ETH_TYPE_ARP),
+    Field("arp_sha", 48, "mac", "arp_sha", "arp_sha", "NXM_NX_ARP_SHA", _OXM_BASIC, 24, ETH_TYPE_ARP),
+    Field("arp_tha", 48, "mac", "arp_tha", "arp_tha", "NXM_NX_ARP_THA", _OXM_BASIC, 25, ETH_TYPE_ARP),
+)
+FIELDS = {entry.name: entry for entry in _ALL}
+FIELD_ORDER = {entry.name: position for position, entry in enumerate(_ALL)}
+
+# The words that stand for an Ethernet type in a printed match.
+ETH_TYPE_WORDS = {ETH_TYPE_IPV4: "ip", ETH_TYPE_ARP: "arp"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """The field names that differ between the address families."""
+
+    eth_type: int
+    source: str
+    destination: str
+
+
+_IPV4 = Family(ETH_TYPE_IPV4, "ipv4_src", "ipv4_dst")
+
+
+def family(address: IPAddress | IPNetwork) -> Family:
+    """The fields for an address's family.
+
+    Raises NotImplementedError for IPv6: its neighbours are found by ICMPv6, for which there is no responder here.
+    """
+    if isinstance(address, IPv6Address | IPv6Network):
+        raise NotImplementedError(f"no flows for IPv6 ({address})")
+    return _IPV4
+
+
+def value_number(field: Field, value: FieldValue) -> tuple[int, int]:
+    """A value as (number, mask), both as wide as the field. Raises ValueError if it does not fit."""
+    mask = field.full_mask
+    if isinstance(value, int):
+        number = value
+    elif isinstance(value, str):
+        if field.kind != "mac":
+            raise ValueError(f"{field.name} takes no text: {value!r}")
+        number = int(value.replace(":", ""), 16)
+    elif isinstance(value, IPv4Network):
+        number, mask = int(value.network_address), int(value.netmask)
+    elif isinstance(value, IPv4Address):
+        number = int(value)
+    else:
+        raise ValueError(f"{field.name} takes no IPv6 address: {value}")
+    if not 0 <= number <= field.full_mask:
+        raise ValueError(f"{field.name} has {field.bits} bits, {value!r} does not fit")
+    return number, mask
+
+
+def number_text(field: Field, number: int) -> str:
+    """A number as ovs-ofctl prints it for this field."""
+    if field.kind == "mac":
+        return number.to_bytes(6, "big").hex(":")
+    if field.kind == "ipv4":
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return f"{number:#x}" if field.kind == "hexadecimal" else str(number)
+
+
+def text_number(field: Field, text: str) -> int:
+    """The number that ``text`` (as printed by ovs-ofctl) means. Raises ValueError if it is none."""
+    if field.kind == "mac":
+        return int.from_bytes(bytes.fromhex(text.replace(":", "")), "big")
+    if field.kind == "ipv4":
+        return int(IPv4Address(text))
+    return int(text, 0)

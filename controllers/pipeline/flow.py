@@ -1,0 +1,185 @@
+"""Flows as values. A flow that does not fit its table cannot be built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from controllers.pipeline.fields import FIELD_ORDER, FIELDS, FieldValue, value_number
+from controllers.pipeline.tables import TABLES, Table
+
+IN_PORT = 0xFFFFFFF8  # OpenFlow 1.3.5 section 7.2.1: OFPP_IN_PORT, send back where the packet came from
+
+
+class PipelineError(ValueError):
+    """A flow was built that its table does not allow: a mistake in a builder, not in the user's input."""
+
+
+class FieldMatch(NamedTuple):
+    """``packet[field] & mask == value``. Numbers as wide as the field."""
+
+    field: str
+    value: int
+    mask: int
+
+
+Match = tuple[FieldMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """Write a number into a field."""
+
+    field: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Copy one field into another of the same width."""
+
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecTTL:
+    """Decrement the IP TTL; a packet whose TTL is 1 or less goes no further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Send the packet out of a bridge port. Open vSwitch never sends it back by ``in_port`` unless told IN_PORT."""
+
+    of_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputField:
+    """Send the packet out of the bridge port whose number stands in a register."""
+
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class GotoTable:
+    """Go on in another table, after all other actions of the flow."""
+
+    table: str
+
+
+Action = SetField | Move | DecTTL | Output | OutputField | GotoTable
+Actions = tuple[Action, ...]
+
+
+def match(**fields: FieldValue) -> Match:
+    """A match on fields by their OXM names; a network matches by its prefix. Raises PipelineError for a misfit."""
+    entries = []
+    for name, value in fields.items():
+        field = FIELDS.get(name)
+        if field is None:
+            raise PipelineError(f"no field {name}")
+        try:
+            number, mask = value_number(field, value)
+        except ValueError as error:
+            raise PipelineError(str(error)) from None
+        entries.append(FieldMatch(name, number, mask))
+    entries.sort(key=_field_position)
+    return tuple(entries)
+
+
+def set_field(name: str, value: FieldValue) -> SetField:
+    """The action that writes ``value`` (number, MAC text, address) into a field."""
+    return SetField(name, value_number(FIELDS[name], value)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow. No actions at all means: drop. Raises PipelineError if it does not fit its table."""
+
+    table: Table
+    priority: int
+    match: Match
+    actions: Actions
+    cookie: int
+
+    def __post_init__(self) -> None:
+        eth_type = next((entry.value for entry in self.match if entry.field == "eth_type"), None)
+        _check_match(self.table.name, eth_type, tuple([entry.field for entry in self.match]))
+        _check_actions(self.table.name, eth_type, tuple([_shape(action) for action in self.actions]))
+
+    @property
+    def key(self) -> FlowKey:
+        """What makes it the same flow for a switch (OpenFlow 1.3.5 section 6.4): a second one with it replaces it."""
+        return FlowKey(self.table.number, self.priority, self.match)
+
+
+class FlowKey(NamedTuple):
+    table_number: int
+    priority: int
+    match: Match
+
+
+def sort_key(flow: Flow) -> tuple[int, int, Match]:
+    """Orders flows by table, then from the highest priority down, then by match."""
+    return flow.table.number, -flow.priority, flow.match
+
+
+def _field_position(entry: FieldMatch) -> int:
+    return FIELD_ORDER[entry.field]
+
+
+def _shape(action: Action) -> tuple[type[Action], str, str]:
+    """An action without its numbers: enough to judge whether a table allows it."""
+    if isinstance(action, SetField):
+        return SetField, action.field, ""
+    if isinstance(action, GotoTable):
+        return GotoTable, action.table, ""
+    if isinstance(action, Move):
+        return Move, action.source, action.destination
+    if isinstance(action, OutputField):
+        return OutputField, action.field, ""
+    return type(action), "", ""
+
+
+# The checks depend on a flow's shape only, of which there are few: each is done once.
+@cache
+def _check_match(table_name: str, eth_type: int | None, fields: tuple[str, ...]) -> None:
+    table = TABLES[table_name]
+    for position, name in enumerate(fields):
+        if name not in table.match_fields:
+            raise PipelineError(f"{table_name} does not match {name}")
+        if name in fields[:position]:
+            raise PipelineError(f"{table_name}: {name} twice in one match")
+        _check_prerequisite(table_name, eth_type, name)
+
+
+@cache
+def _check_actions(table_name: str, eth_type: int | None, shapes: tuple[tuple[type[Action], str, str], ...]) -> None:
+    table = TABLES[table_name]
+    for position, (kind, first, second) in enumerate(shapes):
+        if kind is SetField:
+            if first not in table.set_fields:
+                raise PipelineError(f"{table_name} does not set {first}")
+            _check_prerequisite(table_name, eth_type, first)
+        elif kind is GotoTable:
+            if first not in table.next_tables:
+                raise PipelineError(f"{table_name} does not go on to {first}")
+            if TABLES[first].number <= table.number:
+                raise PipelineError(f"{table_name} would go back to {first}")
+            if position != len(shapes) - 1:
+                raise PipelineError(f"{table_name}: nothing can follow goto_table")
+        elif kind.__name__ not in table.actions:
+            raise PipelineError(f"{table_name} does not allow {kind.__name__}")
+        elif kind is Move:
+            if FIELDS[first].bits != FIELDS[second].bits:
+                raise PipelineError(f"{table_name}: {first} and {second} differ in width")
+            _check_prerequisite(table_name, eth_type, first)
+            _check_prerequisite(table_name, eth_type, second)
+
+
+def _check_prerequisite(table_name: str, eth_type: int | None, name: str) -> None:
+    needed = FIELDS[name].eth_type
+    if needed is not None and needed != eth_type:
+        raise PipelineError(f"{table_name}: {name} needs a match on eth_type {needed:#06x}")

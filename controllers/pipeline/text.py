@@ -1,0 +1,104 @@
+"""Flows as text, exactly as ``ovs-ofctl -O OpenFlow13 --no-stats dump-flows`` prints them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controllers.pipeline.compile import compile_flows
+from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, number_text
+from controllers.pipeline.flow import (
+    IN_PORT,
+    Action,
+    DecTTL,
+    FieldMatch,
+    Flow,
+    Match,
+    Move,
+    Output,
+    OutputField,
+    SetField,
+)
+from controllers.pipeline.tables import TABLES
+from testbed.cluster.identity import GATEWAY_OF_PORT, GATEWAY_PEER, TUNNEL_INTERFACE, TUNNEL_OF_PORT
+from testbed.cluster.values import ClusterState
+
+DEFAULT_PRIORITY = 0x8000  # ovs-ofctl leaves it out
+
+
+@dataclass(frozen=True)
+class Names:
+    """Prints names for numbers, as ``--names`` does: tables, and the bridge ports by ``of_port``."""
+
+    interfaces: Mapping[int, str] = field(default_factory=dict)
+
+
+def bridge_names(state: ClusterState, node_name: str) -> Names:
+    """The names on one node's bridge."""
+    interfaces = {pod.of_port: pod.interface for pod in state.pods_by_node[node_name]}
+    return Names({TUNNEL_OF_PORT: TUNNEL_INTERFACE, GATEWAY_OF_PORT: GATEWAY_PEER, **interfaces})
+
+
+def plan_text(state: ClusterState, node_name: str) -> str:
+    """One node's flow table with names for numbers, a line a flow."""
+    return flows_text(compile_flows(state, node_name), bridge_names(state, node_name))
+
+
+def flows_text(flows: Iterable[Flow], names: Names | None = None) -> str:
+    """Flows in the given order, a line each."""
+    return "".join(flow_text(flow, names) + "\n" for flow in flows)
+
+
+def flow_text(flow: Flow, names: Names | None = None) -> str:
+    """One flow. Without ``names`` as ``ovs-ofctl --no-names`` prints it, otherwise as ``--names`` does."""
+    head = f" cookie={flow.cookie:#x}, " if flow.cookie else " "
+    if names is not None:
+        head += f"table={flow.table.name}, "
+    elif flow.table.number:
+        head += f"table={flow.table.number}, "
+    conditions = [f"priority={flow.priority}"] if flow.priority != DEFAULT_PRIORITY else []
+    conditions += match_words(flow.match, names)
+    return f"{head}{','.join(conditions)} actions={actions_text(flow.actions, names)}"
+
+
+def match_words(match: Match, names: Names | None = None) -> list[str]:
+    """A match as its comma-separated parts."""
+    return [_condition(entry, names) for entry in match]
+
+
+def actions_text(actions: Iterable[Action], names: Names | None = None) -> str:
+    """Actions as one comma-separated list; none at all is ``drop``."""
+    return ",".join(_action(action, names) for action in actions) or "drop"
+
+
+def _condition(entry: FieldMatch, names: Names | None) -> str:
+    entry_field = FIELDS[entry.field]
+    if entry.field == "eth_type":
+        return ETH_TYPE_WORDS[entry.value]
+    if entry.field == "in_port" and names is not None and entry.value in names.interfaces:
+        return f"in_port={_quoted(names.interfaces[entry.value])}"
+    text = f"{entry_field.match_text}={number_text(entry_field, entry.value)}"
+    if entry.mask != entry_field.full_mask:
+        text += f"/{entry.mask.bit_count()}"
+    return text
+
+
+def _action(action: Action, names: Names | None) -> str:
+    if isinstance(action, SetField):
+        target = FIELDS[action.field]
+        return f"set_field:{number_text(target, action.value)}->{target.set_text}"
+    if isinstance(action, Move):
+        return f"move:{FIELDS[action.source].nxm_text}[]->{FIELDS[action.destination].nxm_text}[]"
+    if isinstance(action, DecTTL):
+        return "dec_ttl"
+    if isinstance(action, Output):
+        return "IN_PORT" if action.of_port == IN_PORT else f"output:{action.of_port}"
+    if isinstance(action, OutputField):
+        return f"output:{FIELDS[action.field].nxm_text}[]"
+    return f"goto_table:{action.table if names is not None else TABLES[action.table].number}"
+
+
+def _quoted(name: str) -> str:
+    """Open vSwitch quotes every name that is not a plain word."""
+    return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name) else f'"{name}"'
