@@ -72,19 +72,22 @@ class FabricTopo(Topo):
         if len(args) > len(self.PARAMETERS):
             raise ValueError(f"{len(args)} values given for the parameters {', '.join(self.parameters())}")
         by_position = dict(zip(self.parameters(), args, strict=False))
-        self.fabric = self._laid_out(by_position | params, shaping or {})
+        self.fabric = self.plan_fabric(by_position | params, shaping)
         routes = underlay_routes(self.fabric)
         for element in self.fabric.elements:
             self._add_element(element, routes.get(element.name, ()))
         for link in self.fabric.links:
             self._add_fabric_link(link)
 
-    def lay_out(self, layout: Layout, *args: Any, **values: Any) -> None:
-        """Add this topology's elements and links to ``layout``; ``values`` holds every declared parameter."""
-        raise NotImplementedError
+    @classmethod
+    def plan_fabric(cls, given: Mapping[str, int], shaping: Mapping[str, Shaping] | None = None) -> Fabric:
+        """The fabric alone, without Mininet's graph.
 
-    def _laid_out(self, given: Mapping[str, int], shaping: Mapping[str, Shaping]) -> Fabric:
-        declared = self.parameters()
+        :param given: parameters by name; what is left out takes its default.
+        :param shaping: link role to what its links do.
+        :raises ValueError: an unknown parameter or role, or a value out of range.
+        """
+        declared = cls.parameters()
         for name in given:
             if name not in declared:
                 raise ValueError(f"{name} is not a parameter; there are: {', '.join(declared)}")
@@ -92,12 +95,17 @@ class FabricTopo(Topo):
         for name, value in values.items():
             if not declared[name].accepts(value):
                 raise ValueError(f"{name} is {value!r}, but must be {declared[name].allowed}")
-        for role in shaping:
-            if role not in self.ROLES:
-                raise ValueError(f"{role} is not a link role here; there are: {', '.join(self.ROLES)}")
-        layout = Layout(shaping)
-        self.lay_out(layout, **values)
+        for role in shaping or {}:
+            if role not in cls.ROLES:
+                raise ValueError(f"{role} is not a link role here; there are: {', '.join(cls.ROLES)}")
+        layout = Layout(shaping or {})
+        cls.lay_out(layout, **values)
         return layout.fabric()
+
+    @classmethod
+    def lay_out(cls, layout: Layout, *args: Any, **values: Any) -> None:
+        """Add this topology's elements and links to ``layout``; ``values`` holds every declared parameter."""
+        raise NotImplementedError
 
     def _add_element(self, element: Element, routes: tuple[Route, ...]) -> None:
         if element.kind == "bridge":

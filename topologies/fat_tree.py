@@ -23,13 +23,14 @@ class FatTree(FabricTopo):
     """
 
     PARAMETERS = (
-        Parameter("k", 4, 2, 16, "interfaces of a router; k = 4 makes 16 nodes, k = 8 makes 128", step=2),
-        Parameter("nodes_per_edge", 0, 0, 64, "nodes on each edge router; 0 stands for k/2, the full tree"),
+        Parameter("k", 4, 2, 8, "interfaces of a router; k = 4 makes 16 nodes, k = 8 makes 128", step=2),
+        Parameter("nodes_per_edge", 0, 0, 16, "nodes on each edge router; 0 stands for k/2, the full tree"),
         EXT,
     )
     ROLES = ("access", "fabric")
 
-    def lay_out(self, layout: Layout, *, k: int, nodes_per_edge: int, ext: int) -> None:
+    @classmethod
+    def lay_out(cls, layout: Layout, *, k: int, nodes_per_edge: int, ext: int) -> None:
         half = k // 2
         cores = [layout.router(f"core{number}") for number in range(1, half * half + 1)]
         edges = []

@@ -22,12 +22,13 @@ class LeafSpine(FabricTopo):
     PARAMETERS = (
         Parameter("leaves", 2, 1, 32, "leaf routers"),
         Parameter("spines", 2, 1, 16, "spine routers"),
-        Parameter("nodes_per_leaf", 2, 1, 64, "nodes on each leaf"),
+        Parameter("nodes_per_leaf", 2, 1, 32, "nodes on each leaf"),
         EXT,
     )
     ROLES = ("access", "fabric")
 
-    def lay_out(self, layout: Layout, *, leaves: int, spines: int, nodes_per_leaf: int, ext: int) -> None:
+    @classmethod
+    def lay_out(cls, layout: Layout, *, leaves: int, spines: int, nodes_per_leaf: int, ext: int) -> None:
         spine_names = [layout.router(f"spine{number}") for number in range(1, spines + 1)]
         leaf_names = [layout.router(f"leaf{number}", location=f"leaf{number}") for number in range(1, leaves + 1)]
         for leaf in leaf_names:

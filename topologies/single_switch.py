@@ -24,7 +24,8 @@ class SingleSwitch(FabricTopo):
     )
     ROLES = ("access",)
 
-    def lay_out(self, layout: Layout, *, nodes: int, ext: int) -> None:
+    @classmethod
+    def lay_out(cls, layout: Layout, *, nodes: int, ext: int) -> None:
         bridge = layout.bridge("sw1")
         for _ in range(nodes):
             layout.node(bridge)

@@ -29,7 +29,8 @@ class Zones(FabricTopo):
     )
     ROLES = ("access", "fabric", "wan")
 
-    def lay_out(self, layout: Layout, *, zones: int, nodes_per_zone: int, ext: int) -> None:
+    @classmethod
+    def lay_out(cls, layout: Layout, *, zones: int, nodes_per_zone: int, ext: int) -> None:
         routers = [layout.router(f"zone{number}", location=f"zone{number}") for number in range(1, zones + 1)]
         bridges = [layout.bridge(f"sw{number}", location=f"zone{number}") for number in range(1, zones + 1)]
         for router, bridge in zip(routers, bridges, strict=True):
