@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from testbed.cluster import identity
 from testbed.cluster.values import IPNetwork, NetworkConfig
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9]
 _DIGITS = re.compile(r"(\d+)")
 
 
-def is_valid_name(name: object) -> bool:
+def is_valid_name(name: object) -> TypeGuard[str]:
     """Whether a value may be the name of a Kubernetes object: an RFC 1123 subdomain of at most 253 characters."""
     return isinstance(name, str) and len(name) <= 253 and _NAME.fullmatch(name) is not None
 

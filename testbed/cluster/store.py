@@ -1,0 +1,329 @@
+"""The cluster's objects in memory, with versions, watches and optimistic concurrency as the Kubernetes API has them.
+
+Objects in the store never change: a write stores a new object. So readers get the stored objects themselves, without a
+copy, and must not change them; what writers hand in is copied once.
+"""
+
+from __future__ import annotations
+
+import marshal
+import threading
+import time
+import uuid
+from bisect import bisect_right
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, NamedTuple
+
+from testbed.cluster.kinds import KINDS, Kind, kind_of
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name
+from testbed.cluster.status import AlreadyExists, ApiError, BadRequest, Conflict, Expired, Invalid, NotFound
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+Matches = Callable[[JsonObject], bool]
+
+_ObjectKey = tuple[str, str]  # namespace ("" for kinds without) and name
+
+
+class Event(NamedTuple):
+    """One change. ``object`` is the new state, or the last one of a deleted object with the deletion's version."""
+
+    type: EventType
+    object: JsonObject
+
+
+class ObjectList(NamedTuple):
+    """Objects sorted by namespace and name, and the version at which the list was taken (to watch from)."""
+
+    items: list[JsonObject]
+    resource_version: int
+
+
+class _Change(NamedTuple):
+    old: JsonObject | None
+    new: JsonObject | None
+    version: int
+
+
+class _Table:
+    """The objects of one kind and the latest changes to them. All access under the store's lock."""
+
+    def __init__(self, kind: Kind, lock: threading.Lock) -> None:
+        self.kind = kind
+        self.objects: dict[_ObjectKey, JsonObject] = {}
+        self.changed = threading.Condition(lock)
+        self.changes: list[_Change] = []
+        self.dropped = 0  # changes no longer kept; changes[i] is number dropped + i
+        self.dropped_version = 0  # version of the newest of them
+
+
+class Store:
+    """All objects of a cluster. Thread-safe. ``history`` is how many changes of each kind a late watcher can replay.
+
+    ``metadata.resourceVersion`` is a counter over all kinds; ``uid``, ``creationTimestamp`` and, where the kind has it,
+    ``generation`` are set here. A write that changes nothing makes no new version and no event, as in Kubernetes.
+    Unlike there, ``status`` is written together with the rest of the object.
+    """
+
+    def __init__(self, history: int = 8192) -> None:
+        self._history = history
+        self._lock = threading.Lock()
+        self._version = 0
+        self._tables = {kind: _Table(kind, self._lock) for kind in KINDS}
+
+    @property
+    def resource_version(self) -> int:
+        """The version of the newest change."""
+        with self._lock:
+            return self._version
+
+    def get(self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
+        """One object; ``namespace`` is passed over for kinds without. Raises NotFound."""
+        with self._lock:
+            return self._existing(kind, _key(kind, name, namespace))
+
+    def list(self, kind: Kind, matches: Matches | None = None) -> ObjectList:
+        """All objects of a kind, or those for which ``matches`` is true."""
+        with self._lock:
+            items = sorted(self._tables[kind].objects.items())
+            version = self._version
+        return ObjectList([wire for _, wire in items if matches is None or matches(wire)], version)
+
+    def create(self, wire: JsonObject) -> JsonObject:
+        """Add an object and return it as stored.
+
+        Raises AlreadyExists; BadRequest for an unknown kind or a resourceVersion; Invalid for a malformed object.
+        """
+        kind = kind_of(wire)
+        new = _checked_copy(kind, wire)
+        metadata = new["metadata"]
+        if metadata.get("resourceVersion"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
+        key = _key(kind, metadata["name"], metadata.get("namespace", ""))
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if kind.has_generation:
+            metadata["generation"] = 1
+        with self._lock:
+            if key in self._tables[kind].objects:
+                raise AlreadyExists(f'{kind.resource} "{key[1]}" already exists', _details(kind, key))
+            self._write(kind, key, None, new)
+        return new
+
+    def replace(self, wire: JsonObject) -> JsonObject:
+        """Put an object in the place of the one with its kind and name, and return it as stored.
+
+        With a ``metadata.resourceVersion`` that is not the current one it raises Conflict; without, it overwrites.
+        Raises NotFound, BadRequest, Invalid.
+        """
+        kind = kind_of(wire)
+        new = _checked_copy(kind, wire)
+        key = _key(kind, new["metadata"]["name"], new["metadata"].get("namespace", ""))
+        with self._lock:
+            return self._put(kind, key, self._existing(kind, key), new)
+
+    def patch(self, kind: Kind, name: str, patch: JsonObject, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
+        """Change an object by a JSON merge patch (RFC 7396) and return it as stored. Raises as :meth:`replace`."""
+        key = _key(kind, name, namespace)
+        with self._lock:
+            old = self._existing(kind, key)
+            new = _checked_copy(kind, merge_patch(old, patch))
+            if (new.get("apiVersion"), new.get("kind")) != (kind.api_version, kind.name):
+                raise BadRequest("a patch cannot change the object's apiVersion or kind")
+            if _key(kind, new["metadata"]["name"], new["metadata"].get("namespace", "")) != key:
+                raise BadRequest("a patch cannot change the object's name or namespace")
+            return self._put(kind, key, old, new)
+
+    def delete(self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
+        """Remove an object and return its last state, with the deletion's version. Raises NotFound."""
+        key = _key(kind, name, namespace)
+        with self._lock:
+            old = self._existing(kind, key)
+            return self._write(kind, key, old, None)
+
+    def watch(self, kind: Kind, resource_version: int | None = None, matches: Matches | None = None) -> Watch:
+        """The changes of a kind after a version (from now on when None), or those that concern ``matches``.
+
+        Raises Expired when changes since that version are no longer kept, or when this store never had it.
+        """
+        table = self._tables[kind]
+        with self._lock:
+            since = self._version if resource_version is None else resource_version
+            if not table.dropped_version <= since <= self._version:
+                raise Expired(f"too old resource version: {since} ({table.dropped_version})")
+            position = table.dropped + bisect_right(table.changes, since, key=lambda change: change.version)
+            return Watch(self, table, position, since, matches)
+
+    def _existing(self, kind: Kind, key: _ObjectKey) -> JsonObject:
+        wire = self._tables[kind].objects.get(key)
+        if wire is None:
+            raise NotFound(f'{kind.resource} "{key[1]}" not found', _details(kind, key))
+        return wire
+
+    def _put(self, kind: Kind, key: _ObjectKey, old: JsonObject, new: JsonObject) -> JsonObject:
+        metadata, current = new["metadata"], old["metadata"]
+        for name, label in (("resourceVersion", "the object has been modified"), ("uid", "the object is another one")):
+            if (wanted := metadata.get(name)) and wanted != current[name]:
+                raise Conflict(
+                    f'Operation cannot be fulfilled on {kind.resource} "{key[1]}": {label}: '
+                    f"{name} is {current[name]}, the request has {wanted}",
+                    _details(kind, key),
+                )
+        for name in ("resourceVersion", "uid", "creationTimestamp", "generation"):
+            if name in current:
+                metadata[name] = current[name]
+        if new == old:
+            return old
+        if kind.has_generation and new.get("spec") != old.get("spec"):
+            metadata["generation"] += 1
+        return self._write(kind, key, old, new)
+
+    def _write(self, kind: Kind, key: _ObjectKey, old: JsonObject | None, new: JsonObject | None) -> JsonObject:
+        """Make one change visible. ``new`` gets its version here, before anybody else can see it."""
+        table = self._tables[kind]
+        self._version += 1
+        if new is not None:
+            new["metadata"]["resourceVersion"] = str(self._version)
+            table.objects[key] = result = new
+        else:
+            assert old is not None
+            del table.objects[key]
+            old = result = with_version(old, self._version)
+        table.changes.append(_Change(old, new, self._version))
+        if len(table.changes) >= 2 * self._history:  # dropping half at a time keeps the cost of a write constant
+            surplus = len(table.changes) - self._history
+            table.dropped_version = table.changes[surplus - 1].version
+            table.dropped += surplus
+            del table.changes[:surplus]
+        table.changed.notify_all()
+        return result
+
+
+class Watch:
+    """The stream of changes of one kind, for one reader. A context manager; ``close`` may come from any thread."""
+
+    def __init__(self, store: Store, table: _Table, position: int, since: int, matches: Matches | None) -> None:
+        self._store, self._table, self._position, self._matches = store, table, position, matches
+        self._closed = False
+        self.resource_version = since
+        """The version up to which everything has been returned: where another watch can go on."""
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """End the stream; a waiting ``next`` returns at once."""
+        with self._table.changed:
+            self._closed = True
+            self._table.changed.notify_all()
+
+    def next(self, timeout_s: float | None = None) -> tuple[Event, ...]:
+        """All events that are there, waiting for the first one. Empty after the timeout and when the watch is closed.
+
+        Raises Expired when the reader has fallen behind the history.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            changes = self._changes(deadline)
+            events = tuple(event for change in changes if (event := _event(change, self._matches)) is not None)
+            if events or not changes:
+                return events
+
+    def _changes(self, deadline: float | None) -> tuple[_Change, ...]:
+        table = self._table
+        timed_out = False
+        with table.changed:
+            while not self._closed:
+                start = self._position - table.dropped
+                if start < 0:
+                    raise Expired(f"too old resource version: {self.resource_version} ({table.dropped_version})")
+                self.resource_version = self._store._version  # the lock that guards it is held
+                if start < len(table.changes):
+                    changes = tuple(table.changes[start:])
+                    self._position += len(changes)
+                    return changes
+                if timed_out:
+                    return ()
+                timed_out = not table.changed.wait(None if deadline is None else deadline - time.monotonic())
+        return ()
+
+
+def merge_patch(target: object, patch: JsonObject) -> JsonObject:
+    """A JSON merge patch (RFC 7396), without changing its arguments; unchanged parts are shared with ``target``."""
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            result[name] = merge_patch(result.get(name), value)
+        else:
+            result[name] = value
+    return result
+
+
+def with_version(wire: JsonObject, version: int) -> JsonObject:
+    """The object with another ``metadata.resourceVersion``; the rest is shared."""
+    return {**wire, "metadata": {**wire["metadata"], "resourceVersion": str(version)}}
+
+
+def _event(change: _Change, matches: Matches | None) -> Event | None:
+    """The change as a watcher sees it: an object that begins or ceases to match appears or disappears."""
+    was = change.old is not None and (matches is None or matches(change.old))
+    is_now = change.new is not None and (matches is None or matches(change.new))
+    if is_now:
+        assert change.new is not None
+        return Event("MODIFIED" if was else "ADDED", change.new)
+    if was:
+        assert change.old is not None
+        return Event("DELETED", with_version(change.old, change.version) if change.new is not None else change.old)
+    return None
+
+
+def _key(kind: Kind, name: str, namespace: str) -> _ObjectKey:
+    return (namespace or DEFAULT_NAMESPACE) if kind.namespaced else "", name
+
+
+def _details(kind: Kind, key: _ObjectKey) -> dict[str, str]:
+    return {"name": key[1], "kind": kind.plural, **({"group": kind.group} if kind.group else {})}
+
+
+def _checked_copy(kind: Kind, wire: JsonObject) -> JsonObject:
+    """A copy that shares nothing with the caller, with the parts that the store relies on checked. Raises Invalid."""
+    try:
+        # The quickest deep copy of plain values (4 us a Pod, copy.deepcopy 14 us); refuses what JSON does not know.
+        copy: JsonObject = marshal.loads(marshal.dumps(wire))
+    except ValueError as error:
+        raise Invalid(f"{kind.name} is not plain JSON: {error}") from None
+    metadata = copy.get("metadata")
+    if not isinstance(metadata, dict):
+        raise _invalid(kind, "", "metadata", "must be an object")
+    name = metadata.get("name")
+    if not is_valid_name(name):
+        raise _invalid(kind, str(name), "metadata.name", f"{name!r} is not a lowercase RFC 1123 subdomain")
+    if not kind.namespaced:
+        metadata.pop("namespace", None)
+    elif not is_valid_name(metadata.setdefault("namespace", DEFAULT_NAMESPACE)):
+        raise _invalid(kind, name, "metadata.namespace", f"{metadata['namespace']!r} is not a namespace")
+    for part in ("labels", "annotations"):
+        texts = metadata.get(part)
+        if texts is None:
+            metadata.pop(part, None)
+        elif not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+            raise _invalid(kind, name, f"metadata.{part}", "must map strings to strings")
+    for part in ("spec", "status", "data"):
+        if not isinstance(copy.get(part, {}), dict):
+            raise _invalid(kind, name, part, "must be an object")
+    return copy
+
+
+def _invalid(kind: Kind, name: str, field: str, message: str) -> ApiError:
+    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    details = {"name": name, "kind": kind.name, "causes": causes}
+    return Invalid(f'{kind.name} "{name}" is invalid: {field}: {message}', details)
