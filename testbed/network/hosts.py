@@ -25,14 +25,20 @@ class ClusterHost(Node):  # type: ignore[misc]
     def __init__(self, name: str, place: Place) -> None:
         self.place = place
         self._shell_wanted = False
-        super().__init__(name, inNamespace=False)
-        # From here on Mininet treats it as any host in a namespace (it would move interfaces added later into it).
-        self.inNamespace = True
+        # In a namespace: Mininet moves interfaces that are added later into it.
+        super().__init__(name, inNamespace=True)
 
     def startShell(self, mnopts: str | None = None) -> None:
         """Start the shell, unless it is only the constructor that asks."""
         if self._shell_wanted:
-            super().startShell(mnopts or "-cd")
+            # Its own way into a namespace would be a new one; _popen enters the one that is there.
+            self.inNamespace = False
+            super().startShell(mnopts)
+            self.inNamespace = True
+
+    def cmd(self, *args: Any, **kwargs: Any) -> str:
+        self._need_shell()
+        return str(super().cmd(*args, **kwargs))
 
     def sendCmd(self, *args: Any, **kwargs: Any) -> None:
         self._need_shell()
@@ -82,8 +88,11 @@ class WiredIntf(Intf):  # type: ignore[misc]
     """An interface that is there already: nothing is created, moved or configured."""
 
     def __init__(self, name: str, node: Node, address: str | None, prefix_length: int | None, mac: str | None) -> None:
-        super().__init__(name, node=node, moveIntfFn=lambda *_: None)
+        # Intf's own constructor would run ifconfig, and so start the host's shell.
+        self.name, self.node, self.link = name, node, None
         self.ip, self.prefixLen, self.mac = address, prefix_length, mac
+        self.params: dict[str, Any] = {}
+        node.addIntf(self, moveIntfFn=lambda *_: None)
 
 
 class WiredLink(Link):  # type: ignore[misc]
@@ -97,10 +106,9 @@ class WiredLink(Link):  # type: ignore[misc]
 class ClusterNet(Mininet):  # type: ignore[misc]
     """The Mininet network of a built cluster."""
 
-    # Mininet's own initialisation raises limits and sets sysctls of the whole machine; the box needs none of that.
-    inited = True
-
     def __init__(self) -> None:
+        # Mininet's own initialisation raises limits and sets sysctls of the whole machine; the box needs none of that.
+        Mininet.inited = True
         super().__init__(topo=None, build=False)
         self.built = True
 
@@ -109,6 +117,11 @@ class ClusterNet(Mininet):  # type: ignore[misc]
         self.hosts = list(hosts)
         self.switches = list(elements)
         self.nameToNode = {node.name: node for node in (*self.hosts, *self.switches)}
+
+    def stop_shells(self) -> None:
+        """End the shells that commands have started."""
+        for node in self.nameToNode.values():
+            node.terminate()
 
     def connect(self, first: tuple[Node, str], second: tuple[Node, str]) -> None:
         """Register the wire between two interfaces that both ends know already."""

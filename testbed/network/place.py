@@ -7,6 +7,9 @@ bind mounts, without a process.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,18 +25,22 @@ _STATE = Path("/run/places")
 
 @dataclass
 class Place:
-    """A named place. ``files`` maps absolute paths (such as /etc/hosts) to the text that programs there see."""
+    """A network namespace with a host name; ``files`` maps absolute paths (/etc/hosts) to the text programs there see.
+
+    Places that share a network namespace (hostNetwork pods) differ in ``state_name``.
+    """
 
     namespace: str
     hostname: str
     files: Mapping[str, str] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _ready: bool = False
+    state_name: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    _ready: bool = field(default=False, init=False, repr=False, compare=False)
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs ``argv`` in this place (its namespaces are made first where they are not yet)."""
         self.prepare()
-        directory = _STATE / self.namespace
+        directory = self._directory
         return [
             "nsenter",
             f"--net={netns.path(self.namespace)}",
@@ -48,16 +55,25 @@ class Place:
         """Start a program in this place; options as of :class:`subprocess.Popen`."""
         return subprocess.Popen(self.command(argv), **options)
 
+    @property
+    def _directory(self) -> Path:
+        return _STATE / (self.state_name or self.namespace)
+
     def prepare(self) -> None:
         """Make the mount and UTS namespaces, once."""
         with self._lock:
             if not self._ready:
-                self._make()
+                # Another process of the box (one that `testbed exec` started) may be making the same namespaces.
+                directory = self._directory
+                directory.mkdir(exist_ok=True)
+                with (directory / "lock").open("w") as guard:
+                    fcntl.flock(guard, fcntl.LOCK_EX)
+                    if not (directory / "ready").exists():
+                        self._make(directory)
+                        (directory / "ready").touch()
                 self._ready = True
 
-    def _make(self) -> None:
-        directory = _STATE / self.namespace
-        directory.mkdir()
+    def _make(self, directory: Path) -> None:
         for name in ("mnt", "uts"):
             (directory / name).touch()
         contents = {}
@@ -65,33 +81,51 @@ class Place:
             source = directory / f"file{number}"
             source.write_text(text)
             contents[str(source)] = target
-        thread = _NamespaceThread(self.namespace, self.hostname, contents)
+        for processor in sorted(os.sched_getaffinity(0)):
+            if self._pin(_NamespaceThread(self.namespace, self.hostname, contents, processor), directory):
+                return
+        raise OSError(errno.EINVAL, f"the namespaces of {self.hostname} cannot be kept")
+
+    @staticmethod
+    def _pin(thread: _NamespaceThread, directory: Path) -> bool:
+        """Keep the namespaces that a thread has entered. False when the kernel takes the new one for an older one.
+
+        A mount namespace may only be bound in one that is older than itself. Linux 6.18 goes by identifiers that each
+        processor draws from a batch of its own, so a new namespace can look older; made on the processor that made the
+        box's, it never does.
+        """
         thread.start()
         try:
             thread.made.wait()
-            if thread.error is None:
-                for name in ("mnt", "uts"):
-                    linux.mount(
-                        f"/proc/self/task/{thread.native_id}/ns/{name}", f"{directory}/{name}", flags=linux.MS_BIND
-                    )
+            if thread.error is not None:
+                raise thread.error
+            namespaces = f"/proc/self/task/{thread.native_id}/ns"
+            linux.mount(f"{namespaces}/uts", f"{directory}/uts", flags=linux.MS_BIND)
+            try:
+                linux.mount(f"{namespaces}/mnt", f"{directory}/mnt", flags=linux.MS_BIND)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                linux.unmount_lazily(f"{directory}/uts")
+                return False
+            return True
         finally:
             thread.pinned.set()
             thread.join()
-        if thread.error is not None:
-            raise thread.error
 
 
 class _NamespaceThread(threading.Thread):
     """Enters new namespaces and stays until they are pinned; a thread can do so without leaving a process behind."""
 
-    def __init__(self, namespace: str, hostname: str, files: Mapping[str, str]) -> None:
+    def __init__(self, namespace: str, hostname: str, files: Mapping[str, str], processor: int) -> None:
         super().__init__(daemon=True)
-        self.namespace, self.hostname, self.files = namespace, hostname, files
+        self.namespace, self.hostname, self.files, self.processor = namespace, hostname, files, processor
         self.made, self.pinned = threading.Event(), threading.Event()
         self.error: OSError | None = None
 
     def run(self) -> None:
         try:
+            os.sched_setaffinity(0, {self.processor})  # of this thread only
             netns.enter(self.namespace)
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
             linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, ip_address
 from typing import TYPE_CHECKING
 
 from testbed.cluster import identity
-from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.values import MODES, ClusterState, IPAddress, IPNetwork, Mode, NetworkConfig
+from testbed.cluster.values import MODES, ClusterState, IPAddress, IPNetwork, Mode
 from testbed.cluster.view import cluster_state
-from topologies import TOPOLOGIES
 from topologies.fabric import Fabric
 from topologies.routing import fabric_routes, underlay_routes
 
 if TYPE_CHECKING:
-    from testbed.spec.load import CheckedExperiment
+    from testbed.spec.checked import CheckedExperiment
     from testbed.spec.models import Build
 
 _VIRTUAL_NEXT_HOP = ip_address(identity.VIRTUAL_NEXT_HOP)
@@ -34,10 +32,8 @@ class PlannedRoute:
     onlink: bool = False
 
     def __str__(self) -> str:
-        hops = " ".join(
-            f"{'nexthop ' if len(self.next_hops) > 1 else ''}via {via} dev {interface}"
-            for via, interface in self.next_hops
-        )
+        each = "nexthop " if len(self.next_hops) > 1 else ""
+        hops = " ".join(f"{each}via {via} dev {interface}" for via, interface in self.next_hops)
         return f"{self.destination} {hops}{' onlink' if self.onlink else ''}"
 
 
@@ -48,7 +44,7 @@ Routes = Mapping[str, tuple[PlannedRoute, ...]]
 class Plan:
     """One cluster to build.
 
-    ``objects`` are the Kubernetes objects, complete with every identifier; ``state`` is what they say about the network.
+    ``objects`` are the Kubernetes objects, complete with every identifier; ``state`` is the network they describe.
     ``idle_ports`` are added to each bridge and lead nowhere (the control for the cost of ports).
     """
 
@@ -56,6 +52,11 @@ class Plan:
     objects: tuple[JsonObject, ...]
     state: ClusterState
     idle_ports: int = 0
+
+    @property
+    def pods(self) -> list[JsonObject]:
+        """The Pod objects, hostNetwork ones among them."""
+        return [wire for wire in self.objects if wire["kind"] == "Pod"]
 
     def routes(self, mode: Mode) -> Routes:
         """Every element's kernel routes in a mode (connected routes, which the kernel makes itself, left out)."""
@@ -94,40 +95,7 @@ class Plan:
         return config.overlay_mtu_bytes if mode == "overlay" else config.underlay_mtu_bytes
 
 
-def make_fabric(checked: CheckedExperiment, build: Build) -> Fabric:
-    """The physical network of one build: the topology's parameters with the build's own on top."""
-    topology = checked.experiment.topology
-    parameters = {**topology.parameters, **build.parameters}
-    return TOPOLOGIES[topology.name](**parameters, shaping=checked.shaping).fabric
-
-
-def network_config(checked: CheckedExperiment) -> NetworkConfig:
-    """The cluster-wide settings; the cluster starts in the experiment's first mode."""
-    network = checked.experiment.network
-    return NetworkConfig(
-        mode=checked.experiment.modes[0],
-        cluster_cidr=ip_network(network.clusterCIDR),
-        service_cidr=ip_network(network.serviceCIDR),
-        vni=network.vni,
-        underlay_mtu_bytes=network.mtu_bytes,
-    )
-
-
-def edge_nodes(fabric: Fabric) -> list[EdgeNode]:
-    """The fabric's nodes as the cluster needs to know them."""
-    return [
-        EdgeNode(name=element.name, node_ip=IPv4Address(fabric.address(element.name).ip), location=element.location)
-        for element in fabric.of_kind("node")
-    ]
-
-
 def make_plan(checked: CheckedExperiment, build: Build) -> Plan:
-    """The plan of one build. Raises what :func:`testbed.cluster.assign.assign` raises."""
-    fabric = make_fabric(checked, build)
-    objects = assign(
-        edge_nodes(fabric),
-        network_config(checked),
-        checked.experiment.network.nodeCIDRMaskSize,
-        [manifest.object for manifest in checked.manifests],
-    )
-    return Plan(fabric, tuple(objects), cluster_state(objects), build.idle_ports)
+    """The plan of one build; the cluster starts in the experiment's first mode."""
+    objects = checked.objects(build, checked.experiment.modes[0])
+    return Plan(checked.topology(build).fabric, objects, cluster_state(objects), build.idle_ports)

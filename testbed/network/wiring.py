@@ -116,8 +116,6 @@ class Wiring:
         _sysctl("net/ipv4/fib_multipath_hash_policy", "1")
         for scope in ("all", "default"):
             _sysctl(f"net/ipv4/conf/{scope}/rp_filter", "0")
-        with suppress(FileNotFoundError):
-            _sysctl("net/ipv4/neigh/default/gc_thresh3", "16384")
 
     @staticmethod
     def _finish_element(is_bridge: bool, name: str, ends: tuple[LinkEnd, ...]) -> None:
@@ -282,14 +280,12 @@ class Wiring:
         wanted = self.plan.routes(mode)
         present = self.plan.routes(previous) if previous else {}
         for element, routes in wanted.items():
-            before, after = set(present.get(element, ())), set(routes)
-            if before == after:
-                continue
-            with netns.entered(element), netlink.Netlink() as kernel:
-                kernel.request(
-                    [_route(kernel, route, delete=True) for route in present.get(element, ()) if route not in after]
-                )
-                kernel.request([_route(kernel, route) for route in routes if route not in before])
+            obsolete = set(present.get(element, ())) - set(routes)
+            missing = set(routes) - set(present.get(element, ()))
+            if obsolete or missing:
+                with netns.entered(element), netlink.Netlink() as kernel:
+                    kernel.request([_route(kernel, route, delete=True) for route in sorted(obsolete, key=str)])
+                    kernel.request([_route(kernel, route) for route in sorted(missing, key=str)])
 
     def change_mode(self, previous: Mode, mode: Mode) -> None:
         """Replace the routes that differ between the modes."""

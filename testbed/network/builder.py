@@ -1,0 +1,162 @@
+"""Builds a plan inside the box and takes it down again."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from testbed.cluster import identity
+from testbed.cluster.kinds import POD
+from testbed.cluster.objects import object_name, object_namespace, pod_key
+from testbed.cluster.server import ApiServer
+from testbed.cluster.store import Store
+from testbed.errors import MachineError
+from testbed.network import openvswitch
+from testbed.network.containers import Containers
+from testbed.network.controller import OPENFLOW_PORT, ControllerProcess
+from testbed.network.hosts import ClusterHost, ClusterNet, WiredIntf
+from testbed.network.openvswitch import Datapath, VSwitch
+from testbed.network.place import Place
+from testbed.network.places import make_places
+from testbed.network.plan import Plan, make_plan
+from testbed.network.testbed import Testbed
+from testbed.network.wiring import CONTROLLER_ADDRESS, Wiring, switch_ports
+from testbed.spec.endpoints import EndpointRef
+
+if TYPE_CHECKING:
+    from testbed.progress import Progress
+    from testbed.spec.checked import CheckedExperiment
+    from testbed.spec.models import Build
+
+# Open vSwitch 3.1 reads the number of processors only after 10 s of uptime; started earlier, it loses every upcall of
+# the kernel datapath.
+_SETTLED_UPTIME_S = 10.0
+
+
+def choose_datapath(wish: str) -> Datapath:
+    """``auto``, ``kernel`` or ``user`` as Open vSwitch's own word. Raises MachineError when the kernel lacks it."""
+    has_kernel = Path("/sys/module/openvswitch").exists()
+    if wish == "kernel" and not has_kernel:
+        raise MachineError("the kernel datapath was asked for, but the module is not loaded: modprobe openvswitch")
+    return "system" if has_kernel and wish != "user" else "netdev"
+
+
+@contextmanager
+def build(checked: CheckedExperiment, build: Build, datapath: str, progress: Progress) -> Iterator[Testbed]:
+    """A running cluster, made of one build of a checked experiment; only inside the box.
+
+    ``datapath`` is auto, kernel or user. Raises RunError when something does not start, MachineError when the machine
+    cannot do it.
+    """
+    with built(make_plan(checked, build), choose_datapath(datapath), progress) as testbed:
+        yield testbed
+
+
+@contextmanager
+def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbed]:
+    """A running cluster made of a plan."""
+    progress.start("build", 4 + 1 + len(plan.state.nodes))
+    if datapath == "system":
+        _wait_for_uptime()
+    with ExitStack() as undo:
+        store = Store()
+        objects = [store.create(wire) for wire in plan.objects]
+        server = undo.enter_context(_api_server(store))
+        controller = ControllerProcess(server.url)
+        wiring = Wiring(plan, datapath)
+        undo.callback(wiring.remove)
+        wiring.build(progress.advance)
+        undo.callback(controller.stop)
+        controller.start()
+        progress.advance("Open vSwitch")
+        switches = {
+            node.name: VSwitch(
+                node.name, identity.switch_namespace(node.name), node.datapath_id, switch_ports(plan, node)
+            )
+            for node in plan.state.nodes
+        }
+        openvswitch.start_all(list(switches.values()), datapath, f"tcp:{CONTROLLER_ADDRESS}:{OPENFLOW_PORT}")
+        undo.callback(openvswitch.stop_all, list(switches.values()))
+        progress.advance("flows")
+        places = make_places(plan)
+        containers = Containers()
+        undo.callback(containers.stop)
+        testbed = Testbed(
+            plan,
+            store=store,
+            api_url=server.url,
+            datapath=datapath,
+            wiring=wiring,
+            switches=switches,
+            controller=controller,
+            places=places,
+            containers=containers,
+            net=_mininet(plan, places),
+        )
+        testbed.wait_confirmed(objects)
+        progress.advance("containers")
+        _start_pods(plan, store, containers, places)
+        progress.advance()
+        progress.finish()
+        undo.callback(testbed.net.stop_shells)
+        yield testbed
+
+
+@contextmanager
+def _api_server(store: Store) -> Iterator[ApiServer]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with ApiServer(store, listener) as server:
+        yield server
+
+
+def _wait_for_uptime() -> None:
+    while True:
+        left = _SETTLED_UPTIME_S - float(Path("/proc/uptime").read_text().split()[0])
+        if left <= 0:
+            return
+        time.sleep(left)
+
+
+def _mininet(plan: Plan, places: Mapping[EndpointRef, Place]) -> ClusterNet:
+    """Everything that was built, known to Mininet by name; pods outside ``default`` are called ``name.namespace``."""
+    net = ClusterNet()
+    hosts: dict[str, ClusterHost] = {}
+    elements: dict[str, ClusterHost] = {}
+    for element in plan.fabric.elements:
+        if element.kind in ("node", "ext"):
+            hosts[element.name] = ClusterHost(element.name, places[EndpointRef(element.kind, "", element.name)])
+        else:
+            elements[element.name] = ClusterHost(element.name, Place(element.name, element.name))
+    by_name = hosts | elements
+    for name, ends in plan.fabric.ends_by_element.items():
+        for end in ends:
+            address = end.address
+            WiredIntf(
+                end.interface,
+                by_name[name],
+                str(address.ip) if address else None,
+                address.network.prefixlen if address else None,
+                None,
+            )
+    for pod in plan.state.pods:
+        node = plan.state.node_by_name[pod.node_name]
+        name = pod.name if pod.namespace == "default" else f"{pod.name}.{pod.namespace}"
+        host = ClusterHost(name, places[EndpointRef("pod", pod.namespace, pod.name)])
+        WiredIntf(identity.POD_INTERFACE_IN_POD, host, str(pod.pod_ip), node.pod_cidr.prefixlen, pod.pod_mac)
+        hosts[name] = host
+    net.register(hosts.values(), elements.values())
+    for link in plan.fabric.links:
+        net.connect(*((by_name[end.element], end.interface) for end in (link.a, link.b)))
+    return net
+
+
+def _start_pods(plan: Plan, store: Store, containers: Containers, places: Mapping[EndpointRef, Place]) -> None:
+    pods = plan.pods
+    by_key = {pod_key(pod): places[EndpointRef("pod", object_namespace(pod), object_name(pod))] for pod in pods}
+    containers.start(pods, by_key)
+    for pod in pods:
+        store.patch(POD, object_name(pod), {"status": {"phase": "Running"}}, object_namespace(pod))
