@@ -2,132 +2,257 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from testbed.cluster.values import Mode
+from testbed.cluster.values import Mode, NetworkConfig
+from testbed.spec.endpoints import parse_endpoint
+from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
 
 FORMAT = "testbed/v1"
 
+NAME_FORM = "at most 63 of a-z, 0-9, _, . and -, beginning and ending with a letter or digit"
+
+
+def _accepted_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Keep the text as it was written, if ``parse`` takes it."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
+
+
+def _regular_expression(text: str) -> None:
+    try:
+        groups = re.compile(text).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    if groups < 1:
+        raise ValueError("a regular expression with a group: its first group is the figure")
+
+
+def _json_path(text: str) -> None:
+    if not re.fullmatch(r"[\w-]+(\[(\d+|\*)\])*(\.[\w-]+(\[(\d+|\*)\])*)*", text):
+        raise ValueError("keys joined by dots, [0] for a list's item, [*] for all: end.sum_sent.bits_per_second")
+
+
+def parse_cidr(text: str) -> IPv4Network:
+    """An IPv4 network in CIDR form. Raises ValueError with the form that is expected."""
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        pass
+    try:
+        suggestion = f"; did you mean {IPv4Network(text, strict=False)}?"
+    except ValueError:
+        suggestion = ""
+    raise ValueError(f"an IPv4 network with prefix length, without host bits, for example 10.244.0.0/16{suggestion}")
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
-PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
+PositiveInt = Annotated[int, Field(gt=0, le=1_000_000, strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3600, strict=True)]
+Rate = Annotated[str, _accepted_by(parse_rate_mbit)]
+Delay = Annotated[str, _accepted_by(parse_delay_ms)]
+Loss = Annotated[str, _accepted_by(parse_loss_pct)]
+CIDR = Annotated[str, _accepted_by(parse_cidr)]
+Endpoint = Annotated[str, _accepted_by(parse_endpoint)]
+Parameters = dict[str, Annotated[int, Field(strict=True)]]
 
 
 class Model(BaseModel):
     """Unknown fields are errors; values do not change after checking."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    # In a file only the alias counts (see testbed.spec.structure); by name is for Python code.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
 
 
 class LinkProperties(Model):
     """What the links of one role do to packets, in each direction."""
 
-    rate: str | None = Field(None, description="bit rate with unit, for example 100Mbit or 1Gbit (tbf)")
-    delay: str | None = Field(None, description="one-way delay with unit, for example 500us or 2ms (netem)")
-    jitter: str | None = Field(None, description="standard deviation of the delay, with unit (netem)")
-    loss: str | None = Field(None, description="packet loss, for example 0.1% (netem)")
-    queue: PositiveInt | None = Field(None, description="queue length in packets (netem limit)")
+    rate: Rate | None = Field(default=None, description="bit rate with unit, for example 100Mbit or 1Gbit (tbf)")
+    delay: Delay | None = Field(default=None, description="one-way delay with unit, for example 500us or 2ms (netem)")
+    jitter: Delay | None = Field(default=None, description="standard deviation of the delay; needs delay (netem)")
+    loss: Loss | None = Field(default=None, description="packet loss, for example 0.1% (netem)")
+    queue: PositiveInt | None = Field(default=None, description="queue length in packets (netem limit)")
 
 
 class Topology(Model):
-    """A topology by name, with its parameters."""
+    """The physical network: a topology by name, with its parameters."""
 
     name: str = Field(description="single_switch, leaf_spine, fat_tree or zones")
-    parameters: dict[str, int] = Field(default_factory=dict, description="the Topo class's own parameters")
-    links: dict[str, LinkProperties] = Field(default_factory=dict, description="link role (access, fabric, wan) to properties")
+    parameters: Parameters = Field(
+        default_factory=dict, description="the topology's own parameters; what is left out has its default"
+    )
+    links: dict[str, LinkProperties] = Field(
+        default_factory=dict, description="link role (access, fabric, wan) to what its links do to packets"
+    )
 
 
 class Network(Model):
     """Cluster-wide addresses and sizes, spelled as kube-controller-manager and kubeadm spell them."""
 
-    clusterCIDR: str = Field("10.244.0.0/16", description="addresses of all pods")
-    serviceCIDR: str = Field("10.96.0.0/12", description="addresses of Services")
-    nodeCIDRMaskSize: Annotated[int, Field(ge=16, le=29, strict=True)] = Field(24, description="prefix length of a node's pod CIDR")
-    vni: Annotated[int, Field(ge=1, le=16777215, strict=True)] = Field(1, description="VXLAN network identifier")
-    mtu_bytes: Annotated[int, Field(ge=1280, le=9000, strict=True)] = Field(1500, description="MTU of the underlay")
+    clusterCIDR: CIDR = Field(default="10.244.0.0/16", description="addresses of all pods")
+    serviceCIDR: CIDR = Field(default="10.96.0.0/12", description="addresses of Services")
+    nodeCIDRMaskSize: Annotated[int, Field(ge=16, le=29, strict=True)] = Field(
+        default=24, description="prefix length of a node's pod CIDR"
+    )
+    vni: Annotated[int, Field(ge=1, le=16777215, strict=True)] = Field(default=1, description="VXLAN network id")
+    mtu_bytes: Annotated[int, Field(ge=1330, le=9000, strict=True)] = Field(
+        default=1500,
+        description="MTU of the underlay, and of the pods in routed mode; in overlay mode pods have 50 bytes less, "
+        "and an IPv6 packet of 1280 bytes must still fit",
+    )
+
+    def config(self, mode: Mode) -> NetworkConfig:
+        """The settings of the cluster network in one mode."""
+        return NetworkConfig(
+            mode=mode,
+            cluster_cidr=parse_cidr(self.clusterCIDR),
+            service_cidr=parse_cidr(self.serviceCIDR),
+            vni=self.vni,
+            underlay_mtu_bytes=self.mtu_bytes,
+        )
 
 
 class Path(Model):
-    """A named pair of endpoints. An endpoint is POD, NAMESPACE/POD (prefix ``pod/`` optional), node/NODE or ext/HOST."""
+    """A named pair of endpoints. An endpoint is POD, NAMESPACE/POD, pod/NAMESPACE/POD, node/NODE or ext/HOST."""
 
-    source: str = Field(alias="from")
-    target: str = Field(alias="to")
+    source: Endpoint = Field(alias="from", description="where requests start")
+    target: Endpoint = Field(alias="to", description="where requests go")
 
 
 class Build(Model):
     """One built cluster of the experiment; several are measured one after the other."""
 
-    name: Name = "main"
-    parameters: dict[str, int] = Field(default_factory=dict, description="overrides topology.parameters")
+    name: Name = Field(default="main", description="unique in the experiment; stands in every row of the samples")
+    parameters: Parameters = Field(default_factory=dict, description="laid over topology.parameters")
     idle_ports: Annotated[int, Field(ge=0, le=1000, strict=True)] = Field(
-        0, description="idle ports added to each node's bridge (the control for port cost)"
+        default=0, description="idle ports added to each node's bridge (the control for port cost)"
     )
 
 
 ProbeKind = Literal["icmp_rtt", "udp_rr", "tcp_rr", "tcp_crr", "throughput", "first_packet", "flow_count", "command"]
 
+_REQUEST_FIELDS = frozenset({"paths", "duration_s", "warmup_s", "payload_bytes", "interval_ms"})
+
+# Which fields mean something for which kind, beside kind and name. Any other is refused: it would change nothing.
+FIELDS_OF_KIND: dict[ProbeKind, frozenset[str]] = {
+    "icmp_rtt": _REQUEST_FIELDS,
+    "udp_rr": _REQUEST_FIELDS | {"tool"},
+    "tcp_rr": _REQUEST_FIELDS,
+    "tcp_crr": _REQUEST_FIELDS,
+    "throughput": frozenset({"paths", "duration_s", "warmup_s", "protocol"}),
+    "first_packet": frozenset({"paths", "duration_s"}),
+    "flow_count": frozenset(),
+    "command": frozenset(
+        {"paths", "duration_s", "argv", "server_argv", "pattern", "json_path", "metric", "scale", "higher_is_better"}
+    ),
+}
+
 
 class Probe(Model):
     """One measurement, run in every arm of every round on each of its paths."""
 
-    kind: ProbeKind
-    name: Name | None = Field(None, description="defaults to the kind; must be unique")
-    paths: tuple[str, ...] | None = Field(None, description="names of paths; all by default")
-    duration_s: Seconds = Field(1.0, description="measuring time of one cell, after the warm-up")
-    warmup_s: Annotated[float, Field(ge=0, le=60)] = Field(0.2, description="time before measuring whose samples are not kept")
+    kind: ProbeKind = Field(description="what is measured")
+    name: Name | None = Field(default=None, description="defaults to the kind; unique in the experiment")
+    paths: tuple[str, ...] | None = Field(default=None, min_length=1, description="names of paths; all by default")
+    duration_s: Seconds = Field(default=1.0, description="measuring time of one cell, after the warm-up")
+    warmup_s: Annotated[float, Field(ge=0, le=60, strict=True)] = Field(
+        default=0.2, description="time before measuring whose samples are not kept"
+    )
     payload_bytes: tuple[Annotated[int, Field(ge=16, le=65000, strict=True)], ...] = Field(
-        (64,), description="payload sizes, each a cell of its own (a factor)"
+        default=(64,), min_length=1, description="payload sizes of a request, each a cell of its own (a factor)"
     )
-    interval_ms: Annotated[float, Field(ge=0, le=10000)] | None = Field(
-        None, description="open loop: intended time between requests; closed loop (ping-pong) when absent"
+    interval_ms: Annotated[float, Field(gt=0, le=10000, strict=True)] | None = Field(
+        default=None, description="open loop: intended time between requests; closed loop (ping-pong) when absent"
     )
-    protocol: Literal["tcp", "udp"] = Field("tcp", description="throughput: transport protocol")
-    # command only
-    argv: tuple[str, ...] | None = Field(None, description="command: program and arguments, run at the path's source; {target} is the target's address")
-    server_argv: tuple[str, ...] | None = Field(None, description="command: a server run at the path's target meanwhile")
-    pattern: str | None = Field(None, description="command: regular expression; its first group is a figure, every match counts")
-    json_path: str | None = Field(None, description="command: dotted path into JSON output, for example end.sum_sent.bits_per_second")
-    metric: str | None = Field(None, description="command: name of the figure with its unit, for example rtt_us")
-    scale: float = Field(1.0, description="command: factor from the figure's unit to the metric's")
-    higher_is_better: bool = False
+    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="throughput: transport protocol")
+    argv: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="command: program and arguments, run at the path's source; {target} is the target's address",
+    )
+    server_argv: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="command: a server run at the path's target meanwhile"
+    )
+    pattern: Annotated[str, _accepted_by(_regular_expression)] | None = Field(
+        default=None, description="command: regular expression; its first group is a figure, every match counts"
+    )
+    json_path: Annotated[str, _accepted_by(_json_path)] | None = Field(
+        default=None, description="command: dotted path into JSON output, for example end.sum_sent.bits_per_second"
+    )
+    metric: Name | None = Field(default=None, description="command: name of the figure with its unit: rtt_us")
+    scale: Number = Field(default=1.0, description="command: factor from the figure's unit to the metric's")
+    higher_is_better: bool = Field(default=False, strict=True, description="command: a larger figure is better")
 
     @property
     def label(self) -> str:
         return self.name or self.kind
 
+    @property
+    def takes_paths(self) -> bool:
+        """Whether the probe runs between two endpoints; ``flow_count`` looks at all bridges instead."""
+        return "paths" in FIELDS_OF_KIND[self.kind]
+
+    @property
+    def payloads(self) -> tuple[int | None, ...]:
+        """The payload factor; ``(None,)`` for a kind that has none."""
+        return self.payload_bytes if "payload_bytes" in FIELDS_OF_KIND[self.kind] else (None,)
+
 
 class Expectation(Model):
     """A condition on the result; when it does not hold the command ends with status 1 and names it."""
 
-    probe: str
-    path: str | None = None
-    build: str | None = None
-    payload_bytes: int | None = None
-    statistic: Literal["ratio", "ratio_ci_low", "ratio_ci_high", "median", "p99", "loss"] = "ratio"
-    mode: Mode | None = Field(None, description="for median, p99 and loss: which mode")
-    at_most: float | None = None
-    at_least: float | None = None
+    probe: str = Field(description="label of a probe (its name, or its kind)")
+    path: str | None = Field(default=None, description="name of a path; every path of the probe by default")
+    build: str | None = Field(default=None, description="name of a build; every build by default")
+    payload_bytes: Annotated[int, Field(strict=True)] | None = Field(
+        default=None, description="one of the probe's payload sizes; every one by default"
+    )
+    statistic: Literal["ratio", "ratio_ci_low", "ratio_ci_high", "median", "p99", "loss"] = Field(
+        default="ratio",
+        description="ratio: overlay/routed of the medians, or an end of its 95% interval; median, p99: in the metric's "
+        "unit; loss: share of probes lost, from 0 to 1",
+    )
+    mode: Mode | None = Field(default=None, description="for median, p99 and loss: which mode; every mode by default")
+    at_most: Number | None = Field(default=None, description="upper limit")
+    at_least: Number | None = Field(default=None, description="lower limit")
 
 
 class Experiment(Model):
     """One experiment: what is built, what is measured on it, and what is expected."""
 
-    format: Literal["testbed/v1"]
-    name: Name
-    description: str = ""
-    topology: Topology
-    network: Network = Field(default_factory=Network)
-    manifests: tuple[str, ...] = Field((), description="manifest files, relative to this file")
-    builds: tuple[Build, ...] = (Build(),)
-    modes: tuple[Mode, ...] = ("overlay", "routed")
-    paths: dict[Name, Path] = Field(default_factory=dict)
-    probes: tuple[Probe, ...]
-    primary: str | None = Field(None, description="label of the probe whose ratios form the primary family; the first latency probe by default")
-    rounds: Annotated[int, Field(ge=1, le=1000, strict=True)] = 10
-    seed: Annotated[int, Field(ge=0, strict=True)] = 1
-    expect: tuple[Expectation, ...] = ()
+    format: Literal["testbed/v1"] = Field(description="version of this file format")
+    name: Name = Field(description="names the results folder")
+    description: str = Field(default="", description="what the experiment asks; stands in the report")
+    topology: Topology = Field(description="the physical network")
+    network: Network = Field(default_factory=Network, description="addresses and sizes of the cluster network")
+    manifests: tuple[str, ...] = Field(default=(), description="manifest files, relative to this file")
+    builds: tuple[Build, ...] = Field(default=(Build(),), min_length=1, description="measured one after the other")
+    modes: tuple[Mode, ...] = Field(
+        default=("overlay", "routed"), min_length=1, description="pod networks to compare; both run in every round"
+    )
+    paths: dict[Name, Path] = Field(default_factory=dict, description="name to pair of endpoints")
+    probes: tuple[Probe, ...] = Field(default=(), description="measurements; at least one to run")
+    primary: str | None = Field(
+        default=None,
+        description="label of the probe whose ratios are the primary family; by default the first latency probe",
+    )
+    rounds: Annotated[int, Field(ge=1, le=1000, strict=True)] = Field(
+        default=10, description="repetitions of everything; fewer than 8 valid ones are inconclusive"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)] = Field(
+        default=1, description="decides the order of modes in each round and the resampling"
+    )
+    expect: tuple[Expectation, ...] = Field(default=(), description="conditions on the result")
 
 
 JsonObject = dict[str, Any]

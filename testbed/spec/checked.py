@@ -1,0 +1,75 @@
+"""The result of checking: an experiment that can be built, and the values that the build starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from testbed.cluster.assign import EdgeNode, assign
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.values import Mode
+from testbed.spec.manifests import Manifest
+from testbed.spec.models import Build, Experiment, LinkProperties, Network, Topology
+from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
+from topologies import TOPOLOGIES, FabricTopo
+from topologies.fabric import Fabric, Shaping
+
+
+@dataclass(frozen=True)
+class CheckedExperiment:
+    """An experiment in which everything that can be known before building is in order.
+
+    ``shaping`` maps link roles to values; ``text`` is the file as it was read, before ``overrides``.
+    """
+
+    experiment: Experiment
+    file: Path
+    manifests: tuple[Manifest, ...]
+    shaping: dict[str, Shaping]
+    text: str = field(repr=False)
+    overrides: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def topology(self, build: Build) -> FabricTopo:
+        """The build's physical network as a Mininet topology; its ``fabric`` is the same as values."""
+        return make_topology(self.experiment.topology, build, self.shaping)
+
+    def objects(self, build: Build, mode: Mode) -> tuple[JsonObject, ...]:
+        """The build's cluster as complete Kubernetes objects, with every address decided."""
+        return make_objects(
+            self.topology(build).fabric,
+            self.experiment.network,
+            mode,
+            [manifest.object for manifest in self.manifests],
+        )
+
+
+def make_topology(topology: Topology, build: Build, shaping: dict[str, Shaping]) -> FabricTopo:
+    """A topology with a build's parameters. Raises KeyError or ValueError for what the checks would refuse."""
+    return TOPOLOGIES[topology.name](shaping=shaping, **build_parameters(topology, build))
+
+
+def build_parameters(topology: Topology, build: Build) -> dict[str, int]:
+    """The topology's parameters with the build's laid over them."""
+    return {**topology.parameters, **build.parameters}
+
+
+def make_objects(fabric: Fabric, network: Network, mode: Mode, pods: Sequence[JsonObject]) -> tuple[JsonObject, ...]:
+    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`."""
+    nodes = [
+        EdgeNode(element.name, fabric.address(element.name).ip, location=element.location)
+        for element in fabric.of_kind("node")
+    ]
+    return assign(nodes, network.config(mode), network.nodeCIDRMaskSize, pods)
+
+
+def link_shaping(properties: LinkProperties) -> Shaping:
+    """The quantities of one link role as numbers."""
+    return Shaping(
+        rate_mbit=None if properties.rate is None else parse_rate_mbit(properties.rate),
+        delay_ms=None if properties.delay is None else parse_delay_ms(properties.delay),
+        jitter_ms=None if properties.jitter is None else parse_delay_ms(properties.jitter),
+        loss_pct=None if properties.loss is None else parse_loss_pct(properties.loss),
+        queue_packets=properties.queue,
+    )

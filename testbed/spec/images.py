@@ -1,0 +1,114 @@
+"""Container images: which program stands for which image, and the command line of a container.
+
+The rules for ``command`` and ``args`` are Kubernetes'
+(https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from testbed.spec.source import parse_value
+
+CATALOGUE_FILE = Path(__file__).with_name("images.yaml")
+PROGRAMS = Path(__file__).parents[1] / "network" / "programs"
+
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One entry of the catalogue (``images.yaml`` says what the fields mean)."""
+
+    name: str
+    about: str
+    entrypoint: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
+    process: bool = True
+
+
+class UnknownImage(ValueError):
+    """A container has no command, and its image is not in the catalogue."""
+
+    def __init__(self, image: str) -> None:
+        self.image = image
+        self.known = tuple(catalogue())
+        super().__init__(f"image {image} has no program here, so the container needs a command")
+
+
+@cache
+def catalogue() -> Mapping[str, Image]:
+    """All known images by name, in the order of the file."""
+    entries = parse_value(CATALOGUE_FILE.read_text())
+    places = {"{python}": sys.executable, "{programs}": str(PROGRAMS)}
+
+    def filled(words: list[str]) -> tuple[str, ...]:
+        for place, path in places.items():
+            words = [word.replace(place, path) for word in words]
+        return tuple(words)
+
+    return {
+        name: Image(
+            name,
+            entry["about"],
+            filled(entry.get("entrypoint", [])),
+            filled(entry.get("args", [])),
+            filled(entry.get("prefix", [])),
+            entry.get("process", True),
+        )
+        for name, entry in entries.items()
+    }
+
+
+def image_name(reference: str) -> str:
+    """An image's last name: ``registry.k8s.io:443/pause:3.9@sha256:...`` is ``pause``."""
+    return reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
+def container_argv(container: Mapping[str, Any]) -> list[str] | None:
+    """The command line of a container of a v1 Pod; None for an image that runs no process.
+
+    Raises UnknownImage when neither the manifest nor the catalogue says what to run.
+    """
+    image = catalogue().get(image_name(str(container.get("image") or "")))
+    command = [str(word) for word in container.get("command") or ()]
+    args = [str(word) for word in container.get("args") or ()]
+    if image and not image.process and not command:
+        return None
+    if command:
+        prefix = image.prefix if image and "/" not in command[0] else ()
+        words = [*prefix, *command, *args]
+    elif image:
+        prefix = image.prefix if args and not image.entrypoint and "/" not in args[0] else ()
+        words = [*image.entrypoint, *prefix, *(args or image.args)]
+    else:
+        raise UnknownImage(str(container.get("image") or ""))
+    environment = container_environment(container)
+    return [_expanded(word, environment) for word in words]
+
+
+def container_environment(container: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a container's ``env`` (those with a plain value), with references to earlier ones filled in."""
+    environment: dict[str, str] = {}
+    for variable in container.get("env") or ():
+        if "valueFrom" not in variable:
+            environment[variable["name"]] = _expanded(str(variable.get("value") or ""), environment)
+    return environment
+
+
+def _expanded(text: str, environment: Mapping[str, str]) -> str:
+    """``$(NAME)`` by its value, ``$$`` by ``$``; a name that is not set stays as it is written."""
+
+    def value(match: re.Match[str]) -> str:
+        if match.group(0) == "$$":
+            return "$"
+        return environment.get(match.group(1), match.group(0))
+
+    return _REFERENCE.sub(value, text)

@@ -1,0 +1,26 @@
+"""The name that was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_SHOWN = 12
+
+
+def names_text(names: Iterable[str]) -> str:
+    """Names for the ``allowed`` line of a problem, shortened when there are many."""
+    listed = list(names)
+    more = f", ... ({len(listed)} in all)" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more
+
+
+def suggestion(wrong: str, names: Iterable[str]) -> str:
+    """`` (did you mean "x"?)`` for the nearest of ``names``, or nothing when none is near."""
+    by_folded = {_folded(name): name for name in names}
+    close = get_close_matches(_folded(wrong), by_folded, n=1, cutoff=0.6)
+    return f' (did you mean "{by_folded[close[0]]}"?)' if close else ""
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
