@@ -9,6 +9,7 @@ from testbed.cluster import identity
 from testbed.cluster.values import IPNetwork, NetworkConfig
 
 JsonObject = dict[str, Any]
+NaturalKey = tuple[tuple[tuple[int, int | str], ...], str]
 
 DEFAULT_NAMESPACE = "default"
 
@@ -60,9 +61,9 @@ def is_network_config(wire: JsonObject) -> bool:
     )
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts ``n2`` before ``n10``, as a person counts."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in _DIGITS.split(name) if part)
+def natural_key(name: str) -> NaturalKey:
+    """Sorts ``n2`` before ``n10``, as a person counts; the name itself tells ``n1`` from ``n01``."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in _DIGITS.split(name) if part), name
 
 
 def node_object(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from testbed.cluster.objects import JsonObject, natural_key, uses_host_network
+from testbed.cluster.objects import JsonObject, NaturalKey, natural_key, uses_host_network
 
 
 @dataclass
@@ -17,7 +17,7 @@ class NodeLoad:
     free_addresses: int
     unschedulable: bool = False
     pod_count: int = 0
-    rank: tuple[tuple[int, int | str], ...] = field(init=False)
+    rank: NaturalKey = field(init=False)
 
     def __post_init__(self) -> None:
         self.rank = natural_key(self.name)
