@@ -23,6 +23,7 @@ _RTM_NEWNEIGH = 28
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 26, 8, 1
 _VETH_INFO_PEER = 1
 _VXLAN_ID, _VXLAN_TTL, _VXLAN_LEARNING, _VXLAN_LOCAL, _VXLAN_PORT = 1, 5, 7, 4, 15
 _BR_STP, _BR_MCAST_SNOOPING, _BR_FORWARD_DELAY = 5, 23, 1
@@ -112,13 +113,10 @@ def veth(
     peer_mtu_bytes: int | None = None,
     peer_mac: str | None = None,
 ) -> Request:
-    """A veth pair: ``name`` here and up, ``peer`` in the namespace of ``peer_namespace_fd`` and still down.
-
-    The kernel cannot bring the peer up in the same request (it is not connected yet); see :func:`named_link_up`.
-    """
+    """A veth pair, both ends still down: ``name`` here, ``peer`` in the namespace of ``peer_namespace_fd``."""
     other = _link_header() + _link_attributes(peer, peer_mac, peer_mtu_bytes, peer_namespace_fd)
     return _new_link(
-        _link_header(up=True),
+        _link_header(),
         _link_attributes(name, mac, mtu_bytes, None),
         "veth",
         _attribute(_VETH_INFO_PEER, other),
@@ -157,6 +155,19 @@ def link_up(index: int) -> Request:
 
 def named_link_up(name: str) -> Request:
     return Request(_RTM_NEWLINK, _REQUEST | _ACK, _link_header(up=True) + _text(_IFLA_IFNAME, name), f"link {name} up")
+
+
+def no_ipv6_address(name: str) -> Request:
+    """Keep a link, still down, from giving itself an IPv6 address and announcing it (``addrgenmode none``).
+
+    The sysctl ``disable_ipv6`` would do too, but each look-up below /proc/sys/net passes the entries of all network
+    namespaces: measured 0.09 ms with 250 of them and 0.66 ms with 1,000.
+    """
+    mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+    specific = _attribute(_IFLA_AF_SPEC, _attribute(socket.AF_INET6, mode))
+    return Request(
+        _RTM_SETLINK, _REQUEST | _ACK, _link_header() + _text(_IFLA_IFNAME, name) + specific, f"{name}: IPv6"
+    )
 
 
 def link_mtu(index: int, mtu_bytes: int) -> Request:

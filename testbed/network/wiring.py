@@ -157,14 +157,14 @@ class Wiring:
                     [
                         netlink.link_up(_LOOPBACK),
                         netlink.veth(identity.MANAGEMENT_INTERFACE, management, peer_namespace_fd=box),
+                        netlink.named_link_up(identity.MANAGEMENT_INTERFACE),
                     ]
                 )
                 index = kernel.index(identity.MANAGEMENT_INTERFACE)
                 kernel.request([netlink.address(index, address, _MANAGEMENT_PREFIX)])
-                kernel.request(
-                    [netlink.veth(idle_port(n), f"idle{n}-end") for n in range(self.plan.idle_ports)]
-                    + [netlink.named_link_up(f"idle{n}-end") for n in range(self.plan.idle_ports)]
-                )
+                for number in range(self.plan.idle_ports):
+                    ends = (idle_port(number), f"idle{number}-end")
+                    kernel.request([netlink.veth(*ends), *(netlink.named_link_up(end) for end in ends)])
             linux.setns(box, linux.CLONE_NEWNET)
             with netlink.Netlink() as kernel:
                 kernel.request(
@@ -204,6 +204,7 @@ class Wiring:
                         mtu_bytes=config.overlay_mtu_bytes,
                         namespace_fd=switch_file,
                     ),
+                    netlink.named_link_up(identity.GATEWAY_INTERFACE),
                 ]
             )
             index = kernel.index(identity.GATEWAY_INTERFACE)
@@ -219,7 +220,6 @@ class Wiring:
         name = identity.pod_namespace(pod.namespace, pod.name)
         inside = identity.POD_INTERFACE_IN_POD
         netns.create_and_stay(name)
-        _sysctl("net/ipv6/conf/default/disable_ipv6", "1")
         with netlink.Netlink() as kernel:
             kernel.request(
                 [
@@ -232,6 +232,8 @@ class Wiring:
                         mtu_bytes=mtu_bytes,
                         peer_mtu_bytes=self.plan.state.config.underlay_mtu_bytes,
                     ),
+                    netlink.no_ipv6_address(inside),
+                    netlink.named_link_up(inside),
                 ]
             )
             index = kernel.index(inside)
