@@ -180,7 +180,7 @@ class Synthetic:
                     for metric, factor in (("first_packet_us", 1.0), ("first_connection_us", 1.6)):
                         value = base * factor * float(np.exp(rng.normal(0, 0.08)))
                         members.append(
-                            _member([*key, position, arm, mode, "cross_leaf", "first_packet", 64], metric, [value])
+                            _member([*key, position, arm, mode, "cross_leaf", "first_packet", ""], metric, [value])
                         )
                         position += 1
                 if self.flow_count:
@@ -192,7 +192,7 @@ class Synthetic:
                 level = {"overlay": 560.0, "routed": 850.0, "routed_aa": 850.0, "routed_overlay_mtu": 822.0}[arm]
                 values = level * float(np.exp(rng.normal(0, 0.015))) * np.exp(rng.normal(0, 0.03, 10))
                 members.append(
-                    _member([*key, position, arm, mode, "cross_leaf", "throughput", 64], "throughput_mbps", values)
+                    _member([*key, position, arm, mode, "cross_leaf", "throughput", ""], "throughput_mbps", values)
                 )
                 position += 1
         return members
