@@ -1,0 +1,101 @@
+"""The controller application: passes what the framework and the API tell to the synchroniser, in one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from controllers.ryu_app.framework import AppBase, dispatchers, hub, ofp_event, ofproto
+from controllers.ryu_app.reporter import Reporter
+from controllers.ryu_app.switch import OpenFlowSwitch
+from controllers.ryu_app.synchroniser import Synchroniser
+from testbed.cluster.client import ApiClient, ListWatch, Selection
+from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
+from testbed.cluster.kinds import CONFIG_MAP, NODE, POD
+
+_SELECTIONS = (
+    # Not the whole namespace: our own status would come back as a change.
+    Selection(CONFIG_MAP, CONFIG_NAMESPACE, field_selector=f"metadata.name={CONFIG_NAME}"),
+    Selection(NODE),
+    Selection(POD),
+)
+
+
+class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no types
+    """One thing happens at a time: everything goes through a queue to ``run``."""
+
+    OFP_VERSIONS = (ofproto.OFP_VERSION,)
+
+    def __init__(self, api_url: str) -> None:
+        super().__init__()
+        self._synchroniser = Synchroniser()
+        self._switches: dict[Any, OpenFlowSwitch] = {}  # by the framework's datapath
+        self._happened = hub.Queue()
+        api = ApiClient(api_url)
+        self._reporter = Reporter(api)
+        self._objects = ListWatch(
+            api,
+            _SELECTIONS,
+            lambda batch: self._happened.put(lambda: self._synchroniser.objects_changed(batch)),
+        )
+
+    def run(self) -> None:
+        """Work until something that must not fail has failed; that error is raised."""
+        self._watch_over(self._objects.run)
+        self._watch_over(self._reporter.run)
+        while True:
+            self._happened.get()()
+            hub.sleep(0)  # lets everybody else say what has arrived meanwhile, to be handled in one go
+            while not self._happened.empty():
+                self._happened.get()()
+            self._synchroniser.reconcile()
+            self._reporter.report(self._synchroniser.status())
+
+    def _watch_over(self, task: Callable[[], None]) -> None:
+        """Run a task that never ends in a green thread; an error in it comes out of ``run``."""
+
+        def guarded() -> None:
+            try:
+                task()
+            except Exception as error:
+                self._happened.put(_raiser(error))
+
+        hub.spawn(guarded)
+
+    @dispatchers.set_ev_cls(ofp_event.EventOFPStateChange, [dispatchers.MAIN_DISPATCHER, dispatchers.DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+    def _state_changed(self, event: Any) -> None:
+        datapath = event.datapath
+        if event.state == dispatchers.MAIN_DISPATCHER:
+            switch = self._switches[datapath] = OpenFlowSwitch(datapath)
+            self._happened.put(lambda: self._synchroniser.connected(datapath.id, switch))
+        elif datapath in self._switches:
+            switch = self._switches.pop(datapath)
+            self._happened.put(lambda: self._synchroniser.disconnected(datapath.id, switch))
+
+    @dispatchers.set_ev_cls(ofp_event.EventOFPBarrierReply, dispatchers.MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def _barrier_passed(self, event: Any) -> None:
+        datapath, xid = event.msg.datapath, event.msg.xid
+        switch = self._switches.get(datapath)
+        if switch is not None:
+            self._happened.put(lambda: self._synchroniser.barrier_passed(datapath.id, switch, xid))
+
+    @dispatchers.set_ev_cls(ofp_event.EventOFPErrorMsg, dispatchers.MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
+    def _error(self, event: Any) -> None:
+        datapath, xid, reason = event.msg.datapath, event.msg.xid, _error_text(event.msg)
+        switch = self._switches.get(datapath)
+        if switch is not None:
+            self._happened.put(lambda: self._synchroniser.refused(datapath.id, switch, xid, reason))
+
+
+def _raiser(error: Exception) -> Callable[[], None]:
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+def _error_text(message: Any) -> str:
+    """The error in the names of the OpenFlow specification; extensions have only numbers."""
+    if message.type == ofproto.OFPET_EXPERIMENTER:
+        return f"experimenter {message.experimenter:#x} error {message.exp_type}"
+    return f"{ofproto.ofp_error_type_to_str(message.type)} {ofproto.ofp_error_code_to_str(message.type, message.code)}"

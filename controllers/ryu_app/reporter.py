@@ -1,0 +1,61 @@
+"""Write the controller's status into the ConfigMap ``kube-system/controller-status``, always only the newest."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+
+from controllers.ryu_app.framework import hub
+from testbed.cluster.client import ApiClient
+from testbed.cluster.identity import STATUS_NAME, STATUS_NAMESPACE
+from testbed.cluster.kinds import CONFIG_MAP
+from testbed.cluster.objects import config_map
+from testbed.cluster.status import ApiError, NotFound
+
+LOG = logging.getLogger(__name__)
+
+_RETRY_S = 0.2
+
+
+class Reporter:
+    """Reports in a green thread of its own, so that the loop never waits for the API."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+        self._wanted: dict[str, str] = {}
+        self._waiting = hub.Queue()
+
+    def report(self, status: dict[str, str]) -> None:
+        """Make ``status`` the whole content of the ConfigMap, soon."""
+        if status != self._wanted:
+            self._wanted = status
+            if self._waiting.empty():
+                self._waiting.put(None)
+
+    def run(self) -> None:
+        """Report for ever. What an earlier controller reported goes first: it says nothing about this one's pushes."""
+        written: dict[str, str] | None = None
+        while True:
+            try:
+                written = self._existing() if written is None else self._write(written)
+            except (OSError, http.client.HTTPException, ApiError) as error:
+                LOG.warning("cannot report the status, trying again: %s", error)
+                written = None
+                hub.sleep(_RETRY_S)
+            if written == self._wanted:
+                self._waiting.get()
+
+    def _existing(self) -> dict[str, str]:
+        try:
+            return dict(self._api.get(CONFIG_MAP, STATUS_NAME, STATUS_NAMESPACE).get("data") or {})
+        except NotFound:
+            self._api.create(config_map(STATUS_NAMESPACE, STATUS_NAME, {}))
+            return {}
+
+    def _write(self, written: dict[str, str]) -> dict[str, str]:
+        wanted = self._wanted
+        changes: dict[str, str | None] = {key: text for key, text in wanted.items() if written.get(key) != text}
+        changes |= dict.fromkeys(written.keys() - wanted.keys())
+        if changes:
+            self._api.patch(CONFIG_MAP, STATUS_NAME, {"data": changes}, STATUS_NAMESPACE)
+        return wanted
