@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, PathPatch
 from matplotlib.path import Path
 
-from testbed.network.graph_layout import ARCH_HEIGHT, Box, Wire, place
+from testbed.network.graph_layout import Box, Wire, place
 from topologies.fabric import Fabric, Shaping
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def draw_graph(fabric: Fabric, pods_by_node: Mapping[str, Sequence[str]], title:
     axes.set_xlim(-left, width - left)
     axes.set_ylim(-legend_height - _MARGIN, height - legend_height - _MARGIN)
     for wire in picture.wires:
-        _draw_wire(axes, wire, picture.width)
+        _draw_wire(axes, wire)
     for box in picture.boxes:
         _draw_box(axes, box)
     axes.text(picture.width / 2, picture.height + _MARGIN + _TITLE_HEIGHT / 3, title, ha="center", fontsize=11)
@@ -120,14 +120,13 @@ def _draw_box(axes: Axes, box: Box) -> None:
         )
 
 
-def _draw_wire(axes: Axes, wire: Wire, picture_width: float) -> None:
+def _draw_wire(axes: Axes, wire: Wire) -> None:
     colour, style = _ROLE_STYLES[wire.link.role]
     points = list(wire.points)
     codes = [Path.MOVETO] + [Path.LINETO] * (len(points) - 1)
-    if wire.arch:
+    if wire.rise:
         (x1, y1), (x2, y2) = points
-        # A cubic curve rises to three quarters of its handles' height; a farther pair gets a higher arch.
-        handle = ARCH_HEIGHT * (0.4 + 0.9 * abs(x2 - x1) / picture_width)
+        handle = wire.rise / 0.75  # a cubic curve rises to three quarters of its handles' height
         points = [(x1, y1), (x1, y1 + handle), (x2, y2 + handle), (x2, y2)]
         codes = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     path = Path(points, codes)

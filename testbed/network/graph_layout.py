@@ -26,7 +26,7 @@ _COLUMN = 1.3
 _ROW_GAP = 0.25
 _TIER = 1.25
 _WIRE_LANE = 0.12
-ARCH_HEIGHT = 0.45
+_ARCH_HEIGHT = 0.6
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Wire:
-    """A link's line. An arch, up to ARCH_HEIGHT high, joins two elements of one tier; its two points are its feet."""
+    """A link's line. Between two elements of one tier it is an arch: ``points`` are its feet, ``rise`` its height."""
 
     link: FabricLink
     points: tuple[Point, ...]
-    arch: bool = False
+    rise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,13 @@ class _Drawing:
         self._spans = {name: _Span(span.left * stretch, span.right * stretch) for name, span in self._spans.items()}
         self._raise_nodes()
         self._raise_tiers()
-        boxes = self._boxes()
-        return Picture(
-            width=max(span.right for span in self._spans.values()),
-            height=max(box.y + box.height / 2 for box in boxes),
-            boxes=boxes,
-            wires=tuple(self._wire(link) for link in self._fabric.links),
-        )
+        boxes, wires = self._boxes(), tuple(self._wire(link) for link in self._fabric.links)
+        highest_wire = max(y + wire.rise for wire in wires for _, y in wire.points)
+        highest_box = max(box.y + box.height / 2 for box in boxes)
+        return Picture(self._width(), max(highest_wire, highest_box), boxes, wires)
+
+    def _width(self) -> float:
+        return max(span.right for span in self._spans.values())
 
     def _find_tiers(self) -> list[list[str]]:
         outside = [element.name for element in self._fabric.of_kind("ext")]
@@ -192,7 +192,7 @@ class _Drawing:
         y = max(height for _, height in self._centres.values())
         for below, tier in pairwise(self._tiers):
             arches = any(other in below for name in below for other in self._neighbours[name])
-            y += _TIER + (ARCH_HEIGHT if arches else 0.0)
+            y += _TIER + (_ARCH_HEIGHT if arches else 0.0)
             for name in tier:
                 self._centres[name] = self._spans[name].middle, y
 
@@ -215,9 +215,10 @@ class _Drawing:
         (x1, y1), (x2, y2) = self._centres[upper], self._centres[lower]
         half = _BOX_HEIGHT / 2
         if y1 == y2:
-            # Feet off the middle, where a wire from above arrives.
+            # Feet off the middle, where a wire from above arrives. A farther pair gets a higher arch.
             foot = copysign(_BOX_WIDTH / 4, x2 - x1)
-            return Wire(link, ((x1 + foot, y1 + half), (x2 - foot, y2 + half)), arch=True)
+            rise = _ARCH_HEIGHT * (0.25 + 0.75 * abs(x2 - x1) / self._width())
+            return Wire(link, ((x1 + foot, y1 + half), (x2 - foot, y2 + half)), rise)
         if lower not in self._row or max(self._row.values()) == 0:
             return Wire(link, ((x1, y1 - half), (x2, y2 + half)))
         # Several rows: down a lane beside the column, so that no wire crosses another node's box.
