@@ -29,7 +29,7 @@ TOOLS: Mapping[str, Tool] = {
         Tool("ip", "iproute2", "interfaces and routes", ("-V",), always=True),
         Tool("tc", "iproute2", "link properties", ("-V",), always=True),
         Tool("nsenter", "util-linux", "processes in nodes and pods", always=True),
-        Tool("sockperf", "sockperf", "probe udp_rr"),
+        Tool("sockperf", "sockperf", "probe udp_rr with tool: sockperf"),
         Tool("ping", "iputils-ping", "probe icmp_rtt", ("-V",)),
         Tool("iperf3", "iperf3", "probe throughput"),
         Tool("busybox", "busybox", "image busybox", ()),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+# What a user may ask for; auto takes the kernel's Open vSwitch where it is there.
+DatapathWish = Literal["auto", "kernel", "user"]
 ModuleState = Literal["loaded", "loadable", "absent"]
 
 
@@ -56,5 +58,5 @@ class Facts:
 
     @property
     def has_kernel_datapath(self) -> bool:
-        """The kernel's Open vSwitch is there, or is loaded by the kernel when it is first asked for."""
-        return self.modules.get("openvswitch", "absent") != "absent"
+        """The kernel's Open vSwitch is loaded."""
+        return self.modules.get("openvswitch") == "loaded"

@@ -88,17 +88,11 @@ def _box_finding(name: str, box: BoxTrial, when_not: State, remedy: str) -> Find
 
 
 def _datapath_findings(facts: Facts) -> Iterable[Finding]:
-    state = facts.modules.get("openvswitch", "absent")
     if facts.has_kernel_datapath:
-        yield Finding("datapath", "kernel datapath", "ok", f"module openvswitch {state}")
+        yield Finding("datapath", "kernel datapath", "ok", "module openvswitch is loaded")
     else:
-        yield Finding(
-            "datapath",
-            "kernel datapath",
-            "optional",
-            "no module openvswitch in this kernel; the userspace datapath is used",
-            "a kernel with the module (Debian's stock kernel has it; make test-vm boots one)",
-        )
+        reason, remedy = needs.kernel_datapath_remedy(facts)
+        yield Finding("datapath", "kernel datapath", "optional", f"{reason}; the userspace one is used", remedy)
     tun = facts.box.feature("tun")
     if tun.ok:
         yield Finding("datapath", "userspace datapath", "ok", "tap devices can be made (/dev/net/tun)")

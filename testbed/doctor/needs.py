@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from testbed.doctor.catalogue import OPENFLOW_LIBRARIES, PYTHON_PACKAGES, SETUP_COMMAND, TOOLS, install_command
-from testbed.doctor.facts import Facts
+from testbed.doctor.facts import DatapathWish, Facts
 from testbed.errors import MachineError
-
-DatapathWish = Literal["auto", "kernel", "user"]
 
 # What every network is built of. The tap device is the userspace datapath's own need.
 BASE_FEATURES = ("veth", "bridge", "vxlan")
@@ -55,7 +52,7 @@ def require(needs: Needs, facts: Facts | None = None) -> None:
     if facts is None:
         from testbed.doctor.trials import gather
 
-        facts = gather(both_boxes=False)
+        facts = gather(both_boxes=False, programs=[name for name, _ in needs.tools if name not in TOOLS])
     lacking = missing(facts, needs)
     if lacking:
         lines = ["This machine cannot do it:", *(f"  - {item}" for item in lacking)]
@@ -92,6 +89,13 @@ def tun_remedy(facts: Facts) -> str:
     return "sudo modprobe tun && sudo chmod 0666 /dev/net/tun"
 
 
+def kernel_datapath_remedy(facts: Facts) -> tuple[str, str]:
+    """(what is the matter, what brings it) when the kernel's Open vSwitch is not there."""
+    if facts.modules.get("openvswitch") == "loadable":
+        return "module openvswitch is not loaded", "sudo modprobe openvswitch"
+    return "this kernel has no module openvswitch", "a kernel with it, such as Debian's (make test-vm boots one)"
+
+
 def feature_remedy(facts: Facts, feature: str) -> tuple[str, str]:
     """What brings a kernel feature: (command or sentence, Debian package)."""
     if feature == "tun":
@@ -99,7 +103,7 @@ def feature_remedy(facts: Facts, feature: str) -> tuple[str, str]:
     if feature == "nftables" and "nft" not in facts.tools:
         return "", TOOLS["nft"].package
     module = {"netem": "sch_netem", "tbf": "sch_tbf", "nftables": "nf_tables"}.get(feature, feature)
-    return f"sudo modprobe {module} (a kernel without this module cannot do it: make test-vm boots one that can)", ""
+    return f"sudo modprobe {module}, or a kernel that has it, such as Debian's (make test-vm boots one)", ""
 
 
 def _missing_box(facts: Facts) -> Iterable[Missing]:
@@ -110,11 +114,7 @@ def _missing_box(facts: Facts) -> Iterable[Missing]:
 
 def _missing_datapath(facts: Facts, wish: DatapathWish) -> Iterable[Missing]:
     if wish == "kernel" and not facts.has_kernel_datapath:
-        yield Missing(
-            "the kernel's Open vSwitch datapath",
-            "this kernel has no module openvswitch",
-            "use --datapath user, or a kernel with the module (Debian's stock kernel has it)",
-        )
+        yield Missing("kernel datapath", *kernel_datapath_remedy(facts))
     uses_kernel = wish == "kernel" or (wish == "auto" and facts.has_kernel_datapath)
     if not uses_kernel and facts.box.opened.ok and not facts.box.feature("tun").ok:
         yield Missing(
@@ -139,8 +139,8 @@ def _missing_tools(facts: Facts, needs: Needs) -> Iterable[Missing]:
     wanted = {name: TOOLS[name].purpose for name in BASE_TOOLS} | dict(needs.tools)
     for name, reason in wanted.items():
         if name not in facts.tools:
-            tool = TOOLS[name]
-            yield Missing(name, f"not installed; needed for {reason}", package=tool.package)
+            tool = TOOLS.get(name)
+            yield Missing(name, f"not installed; needed for {reason}", package=tool.package if tool else "")
 
 
 def _missing_python(facts: Facts) -> Iterable[Missing]:

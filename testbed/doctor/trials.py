@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,6 +42,12 @@ _NOBODY = 65534
 _TRIAL_TIMEOUT_S = 20
 # Debian keeps these out of an ordinary user's PATH although anyone may run what is in them.
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def use_system_directories() -> None:
+    """Let this process and those it starts find the programs in the system directories."""
+    present = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys((*present, *_SYSTEM_DIRECTORIES)))
 
 
 def tool_path(name: str) -> str | None:
@@ -104,10 +110,8 @@ def module_state(name: str) -> ModuleState:
     modprobe = tool_path("modprobe")
     if modprobe is None:
         return "absent"
-    asked = subprocess.run([modprobe, "-n", "-v", name], capture_output=True, text=True, check=False)
-    if asked.returncode != 0:
-        return "absent"
-    return "loaded" if asked.stdout.startswith("builtin") else "loadable"
+    asked = subprocess.run([modprobe, "-n", name], capture_output=True, text=True, check=False)
+    return "loadable" if asked.returncode == 0 else "absent"
 
 
 def tool_version(tool: Tool) -> str | None:
@@ -145,10 +149,11 @@ def read_sysctls(root: Path = Path("/proc/sys")) -> dict[str, str]:
     return {name: file.read_text().strip() for name, file in files.items() if file.is_file()}
 
 
-def gather(*, both_boxes: bool = True) -> Facts:
+def gather(*, both_boxes: bool = True, programs: Iterable[str] = ()) -> Facts:
     """Everything about this machine; takes some tenths of a second.
 
-    ``both_boxes=False`` leaves out the rootless trial for root, who does not use it in a run.
+    ``both_boxes=False`` leaves out the rootless trial for root, who does not use it in a run. ``programs`` are looked
+    for beside those of the catalogue.
     """
     is_root = os.geteuid() == 0
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -163,7 +168,8 @@ def gather(*, both_boxes: bool = True) -> Facts:
             root_box=root_box.result() if root_box else None,
             rootless_box=rootless_box.result() if rootless_box else BoxTrial(Trial(False, "not tried")),
             modules={name: module_state(name) for name in MODULES},
-            tools={name: version for name, version in versions.items() if version is not None},
+            tools={name: version for name, version in versions.items() if version is not None}
+            | {name: "" for name in programs if tool_path(name) is not None},
             python_packages=python_package_versions([package.name for package in PYTHON_PACKAGES + OPENFLOW_LIBRARIES]),
             sysctls=read_sysctls(),
         )

@@ -1,0 +1,15 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+datapath_option = click.option(
+    "--datapath",
+    type=click.Choice(["auto", "kernel", "user"]),
+    default="auto",
+    show_default=True,
+    help="Open vSwitch datapath: the kernel's where it is there (auto), or one of the two.",
+)
+
+results_argument = click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))

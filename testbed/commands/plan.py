@@ -1,0 +1,41 @@
+"""``testbed plan``: what would be built, without building it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the plan."
+)
+def plan(file: str, output: str) -> int:
+    """Print addresses, routes and flow tables of every mode, without building anything.
+
+    FILE is an experiment, or a topology with parameters. The flows are those that `ovs-ofctl dump-flows` shows on the
+    running bridges, with table names for numbers.
+
+    \b
+    Examples:
+      testbed plan experiments/overlay_vs_routed.yaml
+      testbed plan experiments/overlay_vs_routed.yaml -o json
+      testbed plan leaf_spine,leaves=2,spines=2
+    """
+    from testbed.network.plan import make_plan
+    from testbed.spec.load import load_topology_argument
+    from testbed.views.plan import FORMAT, plan_as_data, plan_as_text
+
+    checked = load_topology_argument(file, ())
+    experiment = checked.experiment
+    plans = {build.name: make_plan(checked, build) for build in experiment.builds}
+    if output == "json":
+        builds = {name: plan_as_data(made, experiment.modes) for name, made in plans.items()}
+        click.echo(json.dumps({"format": FORMAT, "name": experiment.name, "builds": builds}, indent=2))
+    else:
+        for name, made in plans.items():
+            heading = f"=== build {name}\n\n" if len(plans) > 1 else ""
+            click.echo(heading + plan_as_text(made, experiment.modes))
+    return 0

@@ -1,0 +1,52 @@
+"""What an experiment needs of the machine, read off the experiment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from testbed.doctor.facts import DatapathWish
+from testbed.doctor.needs import Needs
+from testbed.spec.images import container_argv
+
+if TYPE_CHECKING:
+    from testbed.spec.load import CheckedExperiment
+
+# Probes that start a program; the others are the testbed's own.
+_PROBE_TOOLS = {"icmp_rtt": "ping", "throughput": "iperf3"}
+
+
+def experiment_needs(checked: CheckedExperiment, datapath: DatapathWish, *, probes: bool = True) -> Needs:
+    """The needs of building it, and, with ``probes``, of measuring it."""
+    tools = dict(_container_programs(checked))
+    if probes:
+        tools |= dict(_probe_programs(checked))
+    return Needs(datapath, tuple(_features(checked)), tuple(tools.items()))
+
+
+def _features(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
+    for role, shaping in checked.shaping.items():
+        if shaping.needs_netem:
+            yield "netem", f"links of role {role} have delay, jitter, loss or queue"
+        if shaping.rate_mbit is not None:
+            yield "tbf", f"links of role {role} have a rate"
+
+
+def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
+    for manifest in checked.manifests:
+        pod = manifest.object
+        for container in pod["spec"].get("containers", ()):
+            argv = container_argv(container)
+            if argv:
+                yield argv[0], f"container {container['name']} of pod {pod['metadata']['name']}"
+
+
+def _probe_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
+    for probe in checked.experiment.probes:
+        if probe.kind in _PROBE_TOOLS:
+            yield _PROBE_TOOLS[probe.kind], f"probe {probe.label}"
+        if probe.tool == "sockperf":
+            yield "sockperf", f"probe {probe.label}"
+        for argv in (probe.argv, probe.server_argv):
+            if argv:
+                yield argv[0], f"probe {probe.label}"

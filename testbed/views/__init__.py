@@ -1,0 +1,1 @@
+"""What the commands show: pure functions from plans and states to text, data and pictures."""
