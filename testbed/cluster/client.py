@@ -348,9 +348,7 @@ class _Source:
         gone = [Event("DELETED", wire) for key, wire in before.items() if key not in self.objects]
         new = [Event("ADDED", wire) for key, wire in self.objects.items() if key not in before]
         changed = [
-            Event("MODIFIED", wire)
-            for key, wire in self.objects.items()
-            if key in before and resource_version(before[key]) != resource_version(wire)
+            Event("MODIFIED", wire) for key, wire in self.objects.items() if key in before and before[key] != wire
         ]
         return gone + new + changed
 

@@ -177,6 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         error = ApiError(message or self.responses.get(code, ("refused", ""))[0])
         error.code, error.reason = int(code), "BadRequest" if code < 500 else "InternalError"
         self.close_connection = True
+        self.request_version = self.protocol_version  # a request line that is no HTTP/1.x still gets a whole answer
         self._send(error.code, error.status())
 
     def _answer(self) -> None:

@@ -318,7 +318,9 @@ def _checked_copy(kind: Kind, wire: JsonObject) -> JsonObject:
         elif not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
             raise _invalid(kind, name, f"metadata.{part}", "must map strings to strings")
     for part in ("spec", "status", "data"):
-        if not isinstance(copy.get(part, {}), dict):
+        if copy.get(part) is None:
+            copy.pop(part, None)
+        elif not isinstance(copy[part], dict):
             raise _invalid(kind, name, part, "must be an object")
     return copy
 

@@ -1,0 +1,84 @@
+"""Waiting for the bridges' confirmations."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from testbed.cluster.confirm import NotConfirmed, parse_versions, versions_text, wait_confirmed
+from testbed.cluster.kinds import CONFIG_MAP
+from testbed.cluster.store import Store
+from tests.unit.cluster_objects import config_map, pod
+
+
+@given(st.dictionaries(st.sampled_from(["Pod", "Node", "ConfigMap"]), st.integers(0)))
+def test_versions_are_read_back(versions):
+    assert parse_versions(versions_text(versions)) == versions
+
+
+def test_the_text_is_pinned():
+    assert versions_text({"Pod": 1003, "ConfigMap": 7, "Node": 4}) == "ConfigMap=7 Node=4 Pod=1003"
+    assert parse_versions("") == {}
+
+
+@pytest.fixture
+def store():
+    store = Store()
+    store.create(config_map("controller-status", "kube-system"))
+    return store
+
+
+def confirm(store, **entries):
+    store.patch(CONFIG_MAP, "controller-status", {"data": entries}, "kube-system")
+
+
+def test_confirmed_already(store):
+    changed = store.create(pod("a"))
+    confirm(store, n1="Pod=2", n2="Pod=3")
+    wait_confirmed(store, ["n1", "n2"], [changed], 0)
+
+
+def test_a_confirmation_of_another_kind_or_an_older_version_does_not_count(store):
+    first, second = store.create(pod("a")), store.create(pod("b"))
+    confirm(store, n1="ConfigMap=99 Pod=2")
+    wait_confirmed(store, ["n1"], [first], 0)
+    with pytest.raises(NotConfirmed, match="bridges of n1"):
+        wait_confirmed(store, ["n1"], [first, second], 0.01)
+
+
+def test_the_wait_ends_with_the_last_node(store):
+    changed = store.create(pod("a"))
+    done = threading.Event()
+
+    def wait():
+        wait_confirmed(store, ["n1", "n2"], [changed], 5)
+        done.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    confirm(store, n1="Pod=2")
+    store.create(config_map("of-no-interest"))
+    assert not done.wait(0.05)
+    confirm(store, n2="Pod=2")
+    assert done.wait(5)
+    thread.join()
+
+
+def test_who_is_missing_is_named(store):
+    changed = store.create(pod("a"))
+    confirm(store, n2="Pod=2")
+    with pytest.raises(NotConfirmed) as caught:
+        wait_confirmed(store, ["n1", "n2", "n3"], [changed], 0.01)
+    assert caught.value.nodes == ("n1", "n3")
+
+
+def test_a_status_that_does_not_exist_yet_is_waited_for():
+    store = Store()
+    changed = store.create(pod("a"))
+    creator = threading.Timer(0.02, lambda: store.create(config_map("controller-status", "kube-system", n1="Pod=1")))
+    creator.start()
+    wait_confirmed(store, ["n1"], [changed], 5)
+    creator.join()
