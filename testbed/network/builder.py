@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ def build(checked: CheckedExperiment, build: Build, datapath: str, progress: Pro
 @contextmanager
 def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbed]:
     """A running cluster made of a plan."""
-    progress.start("build", 4 + 1 + len(plan.state.nodes))
+    progress.start("build", 4 + len(plan.state.nodes))
     if datapath == "system":
         _wait_for_uptime()
     with ExitStack() as undo:
@@ -83,6 +83,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         undo.callback(openvswitch.stop_all, list(switches.values()))
         progress.advance("flows")
         places = make_places(plan)
+        undo.callback(_remove_places, places.values())
         containers = Containers()
         undo.callback(containers.stop)
         testbed = Testbed(
@@ -104,6 +105,11 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         progress.finish()
         undo.callback(testbed.net.stop_shells)
         yield testbed
+
+
+def _remove_places(places: Iterable[Place]) -> None:
+    for place in places:
+        place.remove()
 
 
 @contextmanager

@@ -58,6 +58,10 @@ class Containers:
         """The file that holds a container's output."""
         return LOGS / f"{key.replace('/', '_')}_{container}.log"
 
+    def process(self, key: str, container: str) -> subprocess.Popen[bytes]:
+        """A container's process. Raises KeyError when the container runs none."""
+        return self._running[key, container]
+
     def exited(self) -> list[str]:
         """Containers whose process has ended with an error, each with its status and last line of output."""
         texts = []

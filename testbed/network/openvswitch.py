@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -226,8 +227,18 @@ def _all(commands: Iterable[tuple[list[str], VSwitch]]) -> None:
 
 
 def stop_all(switches: Sequence[VSwitch]) -> None:
-    """End every node's daemons. The kernel datapath of a switch goes with it (``exit --cleanup``)."""
+    """End every node's daemons and remove their files. A kernel datapath goes with its switch (``exit --cleanup``)."""
+    daemons = [
+        os.pidfd_open(int((switch.directory / name).read_text()))
+        for switch in switches
+        for name in ("vswitchd.pid", "ovsdb.pid")
+    ]
     for switch in switches:
         switch.appctl("exit", "--cleanup")
-    for switch in switches:
         os.kill(int((switch.directory / "ovsdb.pid").read_text()), signal.SIGTERM)
+    for daemon in daemons:
+        # The daemons are not children of this process, so they are waited for by their descriptors.
+        select.select([daemon], [], [], _TIMEOUT_S)
+        os.close(daemon)
+    for switch in switches:
+        shutil.rmtree(switch.directory)

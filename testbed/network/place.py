@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,15 @@ class Place:
                         self._make(directory)
                         (directory / "ready").touch()
                 self._ready = True
+
+    def remove(self) -> None:
+        """Let go of the namespaces; they end with their last process."""
+        directory = self._directory
+        if directory.exists():
+            for name in ("mnt", "uts"):
+                with suppress(OSError):
+                    linux.unmount_lazily(f"{directory}/{name}")
+            shutil.rmtree(directory)
 
     def _make(self, directory: Path) -> None:
         for name in ("mnt", "uts"):

@@ -45,6 +45,11 @@ def switch_ports(plan: Plan, node: NodeNetwork) -> dict[str, int]:
     return ports
 
 
+def _management_port(node: NodeNetwork) -> str:
+    """The box's end of the wire to a node's switch namespace."""
+    return f"m{node.datapath_id}"
+
+
 class Wiring:
     """The network devices of one plan. ``userspace`` datapaths need checksums made before a frame reaches them."""
 
@@ -55,17 +60,16 @@ class Wiring:
     # -- building -----------------------------------------------------------------------------------------------
 
     def build(self, advance: Callable[[str], None]) -> None:
-        """Make everything; ``advance`` is told each thing that is done. Raises RunError when the kernel refuses."""
+        """Make everything; ``advance`` is told what is next. Raises RunError when the kernel refuses."""
         # A bind mount needs no descriptor, but the daemons of many nodes do.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
             self._make_elements()
-            advance("fabric")
             self._make_management()
             for node in self.plan.state.nodes:
-                self._make_node(node)
                 advance(f"node {node.name}")
+                self._make_node(node)
             self._apply_routes(self.plan.state.config.mode)
             self._shape_links()
         except netlink.NetlinkError as error:
@@ -144,7 +148,7 @@ class Wiring:
         """A node's switch namespace with its ports, and its pods."""
         config = self.plan.state.config
         switch = identity.switch_namespace(node.name)
-        management = f"m{node.datapath_id}"
+        management = _management_port(node)
         mtu_bytes = self.plan.pod_mtu_bytes(config.mode)
         with ExitStack() as opened, netns.home() as box:
             netns.create_and_stay(switch)
@@ -315,8 +319,11 @@ class Wiring:
 
     def remove(self) -> None:
         """Let go of every namespace; the kernel removes it, with its interfaces, when its last process has ended."""
-        with netlink.Netlink() as kernel, suppress(OSError):
-            kernel.request([netlink.link_delete(kernel.index(_MANAGEMENT_BRIDGE))])
+        # Namespaces are destroyed later, in the background; what stands in the box's own must go now.
+        with netlink.Netlink() as kernel:
+            for interface in (_MANAGEMENT_BRIDGE, *(_management_port(node) for node in self.plan.state.nodes)):
+                with suppress(OSError):
+                    kernel.request([netlink.link_delete(kernel.index(interface))])
         for name in self.namespaces():
             with suppress(OSError):
                 linux.unmount_lazily(netns.path(name))
