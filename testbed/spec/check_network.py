@@ -125,10 +125,8 @@ def _placement_problem(
         )
     path = tuple(problem.field.split("."))
     nodes = [element.name for element in built.fabric.of_kind("node")]
-    hint = suggestion(problem.value, nodes) if problem.field == "spec.nodeName" and problem.value else ""
-    # The whole list of nodes is of help while it is short.
-    allowed = (
-        names_text(nodes) if path == ("spec", "nodeName") and problem.value not in ("", *nodes) else problem.allowed
-    )
+    is_unknown_node = problem.field == "spec.nodeName" and problem.value not in ("", *nodes)
+    hint = suggestion(problem.value, nodes) if is_unknown_node else ""
+    allowed = names_text(nodes) if is_unknown_node else problem.allowed
     manifest = manifests[problem.index]
     return manifest.problem(path, problem.reason + built.where + hint, problem.value or None, allowed)

@@ -64,7 +64,8 @@ def _endpoint_problems(
         if end.name not in known:
             what = "node" if end.kind == "node" else "external host"
             message = f"the topology has no such {what}{fabric.where}{suggestion(end.name, known)}"
-            yield document.problem(path, message, str(end), names_text(f"{end.kind}/{name}" for name in known))
+            allowed = names_text(f"{end.kind}/{name}" for name in known)
+            yield document.problem(path, message, str(end), allowed or "topology.parameters.ext adds external hosts")
 
 
 def probe_problems(document: Document, probes: Mapping[int, Probe], names: Names) -> Iterator[Problem]:

@@ -25,8 +25,7 @@ from testbed.spec.check_probes import (
     reference_problems,
 )
 from testbed.spec.checked import CheckedExperiment
-from testbed.spec.manifests import Manifest, read_manifests
-from testbed.spec.manifests import duplicate_problems as duplicate_pods
+from testbed.spec.manifests import Manifest, distinct_objects, read_manifests
 from testbed.spec.models import (
     FORMAT,
     Build,
@@ -142,7 +141,9 @@ def _checked(
     more_manifests: tuple[Path, ...],
 ) -> CheckedExperiment:
     """Collect the problems of every kind; what is unsound in one place does not hide what is wrong in another."""
-    problems += structure_problems(document, Experiment)
+    # A value that could not even be read has no type to complain about.
+    unread = {problem.field for problem in problems}
+    problems += [problem for problem in structure_problems(document, Experiment) if problem.field not in unread]
     parts = _Parts(document.value if isinstance(document.value, dict) else {})
     names = parts.names()
 
@@ -197,8 +198,9 @@ def _read_all_manifests(
         problems += found
         warnings += ignored
     all_read = len(problems) == before and len(parts.manifests) == parts.manifest_count
-    problems += duplicate_pods(manifests)
-    return manifests, warnings, all_read
+    distinct, found = distinct_objects(manifests)
+    problems += found
+    return distinct, warnings, all_read
 
 
 class _Parts:

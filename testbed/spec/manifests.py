@@ -64,18 +64,17 @@ def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]
     return manifests, problems, warnings
 
 
-def duplicate_problems(manifests: list[Manifest]) -> Iterator[Problem]:
-    """Objects that have the name of an earlier one, over all files."""
+def distinct_objects(manifests: list[Manifest]) -> tuple[list[Manifest], list[Problem]]:
+    """The objects without those that have the name of an earlier one, and a problem for each of these."""
     first: dict[tuple[str, str], Manifest] = {}
+    problems = []
     for manifest in manifests:
-        key = object_namespace(manifest.object), object_name(manifest.object)
-        earlier = first.setdefault(key, manifest)
+        namespace, name = object_namespace(manifest.object), object_name(manifest.object)
+        earlier = first.setdefault((namespace, name), manifest)
         if earlier is not manifest:
-            yield manifest.problem(
-                ("metadata", "name"),
-                f"two Pods have this name in namespace {key[0]}; the first is at {earlier.file}:{earlier.line}",
-                key[1],
-            )
+            message = f"two Pods have this name in namespace {namespace}; the first is at {earlier.file}:{earlier.line}"
+            problems.append(manifest.problem(("metadata", "name"), message, name))
+    return list(first.values()), problems
 
 
 def _objects(document: Document, file: Path, problems: list[Problem]) -> Iterator[Manifest]:

@@ -174,6 +174,9 @@ class Probe(Model):
     interval_ms: Annotated[float, Field(gt=0, le=10000, strict=True)] | None = Field(
         default=None, description="open loop: intended time between requests; closed loop (ping-pong) when absent"
     )
+    tool: Literal["testbed", "sockperf"] = Field(
+        "testbed", description="udp_rr: our own client, or sockperf as a check on it (closed loop; 2 s to start)"
+    )
     protocol: Literal["tcp", "udp"] = Field(default="tcp", description="throughput: transport protocol")
     argv: tuple[str, ...] | None = Field(
         default=None,

@@ -18,7 +18,10 @@ def names_text(names: Iterable[str]) -> str:
 def suggestion(wrong: str, names: Iterable[str]) -> str:
     """`` (did you mean "x"?)`` for the nearest of ``names``, or nothing when none is near."""
     by_folded = {_folded(name): name for name in names}
-    close = get_close_matches(_folded(wrong), by_folded, n=1, cutoff=0.6)
+    folded = _folded(wrong)
+    close = get_close_matches(folded, by_folded, n=1, cutoff=0.6)
+    if not close and len(folded) >= 3:
+        close = [name for name in by_folded if name.startswith(folded) or (name and folded.startswith(name))]
     return f' (did you mean "{by_folded[close[0]]}"?)' if close else ""
 
 

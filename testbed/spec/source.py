@@ -251,7 +251,7 @@ class _Reader:
                 return None
         expected = "map" if node.mapping else "seq"
         if node.tag not in (None, "!", _TAG + expected):
-            self._problem(node, path, "a YAML tag that is not allowed", node.tag)
+            self._problem(node, path, f"a YAML tag that is not allowed: {str(node.tag).replace(_TAG, '!!')}")
         if node.mapping:
             return self._mapping(node, path, depth)
         items = []

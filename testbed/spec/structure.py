@@ -21,7 +21,12 @@ def structure_problems(document: Document, model: type[BaseModel]) -> list[Probl
     try:
         model.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
-        return [_problem(document, model, dict(details)) for details in error.errors(include_url=False)]
+        return [
+            _problem(document, model, dict(details))
+            for details in error.errors(include_url=False)
+            # A list is also called too short when its entries are unsound.
+            if not (details["type"] == "too_short" and details["input"])
+        ]
     return []
 
 
@@ -114,7 +119,8 @@ def _schema_at(root: type[BaseModel], path: FieldPath) -> Mapping[str, Any]:
         if isinstance(step, int):
             below = schema.get("items", {})
         else:
-            below = schema.get("properties", {}).get(step, schema.get("additionalProperties") or {})
+            below = schema.get("properties", {}).get(step) or schema.get("additionalProperties")
+            below = below or next(iter(schema.get("patternProperties", {}).values()), {})
         schema = _resolved(root, below)
     return schema
 
@@ -136,15 +142,25 @@ def _choices(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _allowed(root: type[BaseModel], path: FieldPath) -> str:
-    """The range of a number or the choices, and what the field means."""
+    """The range of a number, the choices or the type, and what the field means."""
     schema = _schema_at(root, path)
-    limits = names_text(_choices(schema))
+    limits = names_text(_choices(schema)) or _JSON_TYPES.get(schema.get("type", ""), "")
     for words, name in (
         ("at least", "minimum"),
         ("more than", "exclusiveMinimum"),
         ("at most", "maximum"),
     ):
         if name in schema:
-            limits += f"{' and ' if limits else ''}{words} {schema[name]:g}"
+            limits += f", {words} {schema[name]}"
     description = str(schema.get("description", ""))
-    return f"{limits} ({description})" if limits and description else limits or description
+    return f"{limits}: {description}" if limits and description else limits or description
+
+
+_JSON_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+}
