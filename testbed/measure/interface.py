@@ -1,0 +1,51 @@
+"""What measuring needs of a running network: :class:`testbed.network.testbed.Testbed`, or a smaller one in tests."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from testbed.cluster.values import ClusterState, IPAddress, Mode
+from testbed.spec.endpoints import EndpointRef
+
+
+class Places(Protocol):
+    """Where endpoints are and how to run programs there."""
+
+    def address(self, endpoint: EndpointRef) -> IPAddress:
+        """The endpoint's address."""
+
+    def namespace(self, endpoint: EndpointRef) -> str:
+        """The name of its network namespace."""
+
+    def popen(self, endpoint: EndpointRef, argv: Sequence[str], **popen_kwargs: Any) -> subprocess.Popen[bytes]:
+        """Start a program in the endpoint's namespaces; ``popen_kwargs`` as for :class:`subprocess.Popen`."""
+
+
+class Network(Places, Protocol):
+    """A built cluster: its endpoints, how to switch its mode, and its counters."""
+
+    @property
+    def datapath(self) -> str: ...
+
+    @property
+    def state(self) -> ClusterState: ...
+
+    def set_mode(self, mode: Mode, pod_mtu_bytes: int | None = None) -> None:
+        """Switch the pod network; returns when every bridge has confirmed. The pods' MTU is the mode's by default."""
+
+    def cool(self, *endpoints: EndpointRef) -> None:
+        """Empty the caches that a first packet meets: flow caches of the bridges, neighbour tables."""
+
+    def uplinks(self) -> list[tuple[str, str, str]]:
+        """(element, network namespace, interface) of every fabric interface that carries IP."""
+
+    def flow_counts(self) -> dict[str, int]:
+        """Flows installed on each node's bridge."""
+
+    def bridge_counters(self) -> dict[str, dict[str, int]]:
+        """Per node: ports, tunnel_tx_packets, tunnel_rx_packets, gateway_tx_packets, lost_upcalls."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the network for environment.json."""

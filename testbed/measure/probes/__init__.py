@@ -1,0 +1,33 @@
+"""The probes, one file each: a pure ``parse`` and a thin ``run``. :data:`PROBES` says which kind is run by which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.measure.probes import (
+    command,
+    exchange,
+    first_packet,
+    flow_count,
+    icmp_rtt,
+    sockperf,
+    throughput,
+)
+from testbed.measure.probes.base import Context, Result
+
+PROBES: dict[str, Callable[[Context], Result]] = {
+    "icmp_rtt": icmp_rtt.run,
+    "udp_rr": exchange.run,
+    "tcp_rr": exchange.run,
+    "tcp_crr": exchange.run,
+    "throughput": throughput.run,
+    "first_packet": first_packet.run,
+    "flow_count": flow_count.run,
+    "command": command.run,
+}
+
+
+def run_probe(context: Context) -> Result:
+    """Run one cell. Raises :class:`testbed.measure.process.ProbeFailure` with the cause when it gives no figures."""
+    run = sockperf.run if context.probe.tool == "sockperf" else PROBES[context.probe.kind]
+    return run(context)

@@ -1,0 +1,67 @@
+"""``udp_rr``, ``tcp_rr`` and ``tcp_crr``: request and response with our own client, closed loop or at fixed times."""
+
+from __future__ import annotations
+
+import re
+from array import array
+
+from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, PROGRAM_LIMIT_S, Context, Result
+from testbed.measure.process import ProbeFailure, client_argv, run_program
+
+_HEADER = re.compile(rb"sent=(\d+) lost=(\d+) byteorder=(little|big)\n")
+METRICS = {"udp_rr": "rtt_us", "tcp_rr": "rtt_us", "tcp_crr": "connect_rtt_us"}
+
+
+def run(context: Context) -> Result:
+    """Full round trips in microseconds, with the nanoseconds kept as decimals."""
+    kind, probe = context.probe.kind, context.probe
+    protocol = "udp" if kind == "udp_rr" else "tcp"
+    context.servers.echo(context.target, protocol, ECHO_PORT)
+    # TCP keeps a five-tuple busy after a connection (TIME-WAIT, RFC 9293 section 3.6), so there the kernel chooses.
+    source_port = context.source_port if protocol == "udp" else 0
+    argv = command(
+        kind,
+        context.address,
+        source_port=source_port,
+        payload_bytes=context.payload_bytes,
+        duration_s=probe.duration_s,
+        warmup_s=probe.warmup_s,
+        interval_ms=probe.interval_ms,
+    )
+    limit_s = probe.duration_s + probe.warmup_s + PROGRAM_LIMIT_S
+    sent, lost, times_ns = parse(run_program(context.network, context.source, argv, limit_s))
+    if not times_ns:
+        raise ProbeFailure(f"no answer from {context.target} ({sent} sent, {lost} lost)")
+    return Result(((METRICS[kind], [value / 1000 for value in times_ns]),), lost, len(times_ns))
+
+
+def command(
+    kind: str,
+    address: str,
+    *,
+    payload_bytes: int,
+    duration_s: float,
+    warmup_s: float,
+    source_port: int = 0,
+    interval_ms: float | None = None,
+) -> list[str]:
+    """The command line of our client; the words are explained in its own file."""
+    fixed = (kind, address, ECHO_PORT, source_port, payload_bytes)
+    return client_argv("exchange.py", *fixed, duration_s, warmup_s, interval_ms or 0, ANSWER_LIMIT_S)
+
+
+def parse(output: bytes) -> tuple[int, int, array[int]]:
+    """Our client's output: (sent, lost, round trips in ns). Raises :class:`ProbeFailure` when it is not that."""
+    header = _HEADER.match(output)
+    body = output[header.end() :] if header else b""
+    times = array("q")
+    if header is None or len(body) % times.itemsize:
+        raise ProbeFailure("the client's output is cut off")
+    times.frombytes(body)
+    if header[3] != _native():
+        times.byteswap()
+    return int(header[1]), int(header[2]), times
+
+
+def _native() -> bytes:
+    return b"little" if array("H", [1]).tobytes()[0] else b"big"

@@ -1,0 +1,75 @@
+"""``throughput``: one stream of iperf3, a value for every interval of 0.1 s."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+from typing import Any
+
+from testbed.measure.probes.base import IPERF3_PORT, PROGRAM_LIMIT_S, Context, Result
+from testbed.measure.process import ProbeFailure, start, stop
+
+INTERVAL_S = 0.1
+# An interval that the end of the test cut short says little; iperf3 adds one of a few milliseconds.
+_SHORTEST_S = INTERVAL_S / 2
+# iperf3 connects and exchanges its settings before its clock starts.
+_CONNECT_S = 0.05
+
+
+def run(context: Context) -> Result:
+    """Megabit per second as the receiver got it (UDP) or as the sender's socket took it (TCP), per interval."""
+    probe = context.probe
+    context.servers.ensure(context.target, ["iperf3", "-s", "-p", str(IPERF3_PORT), "-B", context.address])
+    seconds = probe.warmup_s + probe.duration_s
+    argv = ["iperf3", "-c", context.address, "-p", str(IPERF3_PORT), "-J", "-t", str(math.ceil(seconds))]
+    argv += ["-i", str(INTERVAL_S)]
+    if probe.protocol == "udp":
+        # As fast as the sender can; what counts is what arrives, so the server's figures are asked for.
+        argv += ["-u", "-b", "0", "--get-server-output"]
+        seconds = math.ceil(seconds)  # the server's figures come only after a test that was not interrupted
+    process = start(context.network, context.source, argv)
+    try:
+        output = _output_after(process, seconds)
+    finally:
+        stop(process)
+    values, retransmits = parse(output.decode(errors="replace"), probe.warmup_s)
+    return Result((("throughput_mbps", values),), notes={"retransmits": retransmits})
+
+
+def _output_after(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    # iperf3 knows whole seconds only; for less, a SIGINT makes it end the test in order and print its figures.
+    if not float(seconds).is_integer():
+        try:
+            return process.communicate(timeout=seconds + _CONNECT_S)[0]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=seconds + PROGRAM_LIMIT_S)[0]
+    except subprocess.TimeoutExpired:
+        raise ProbeFailure("iperf3 did not end") from None
+
+
+def parse(output: str, warmup_s: float) -> tuple[list[float], int]:
+    """iperf3's JSON: (Mbit/s of each interval after the warm-up, TCP segments sent again in them).
+
+    Raises :class:`ProbeFailure` with iperf3's own words when it failed.
+    """
+    try:
+        document: dict[str, Any] = json.loads(output)
+    except ValueError:
+        raise ProbeFailure("iperf3 printed no result") from None
+    error = str(document.get("error", ""))
+    if error and "interrupt" not in error:
+        raise ProbeFailure(f"iperf3: {error}")
+    receiver = document.get("server_output_json", document)
+    kept = [
+        interval["sum"]
+        for interval in receiver.get("intervals", [])
+        if interval["sum"]["start"] >= warmup_s - INTERVAL_S / 10 and interval["sum"]["seconds"] >= _SHORTEST_S
+    ]
+    if not kept:
+        raise ProbeFailure("iperf3 gave no interval after the warm-up")
+    values = [round(interval["bits_per_second"] / 1e6, 3) for interval in kept]
+    return values, sum(int(interval.get("retransmits", 0)) for interval in kept)
