@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,16 @@ def print_table(summary: dict[str, Any]) -> None:
     from testbed.views.console import open_console
 
     open_console().print(render(summary))
+
+
+def print_outcome(folder: Path, summary: dict[str, Any] | None) -> None:
+    """The result and where it is, on standard output; why it is not a clean success, on standard error."""
+    if summary is None:
+        sys.stderr.write(f"No round was measured; what there is: {folder}\n")
+        return
+    print_table(summary)
+    for reason in summary["outcome"]["reasons"]:
+        sys.stderr.write(f"{reason}\n")
+    if summary["status"] != "complete":
+        sys.stderr.write("The run ended early: these are the samples so far, marked partial.\n")
+    sys.stdout.write(f"report: {folder / 'report.html'}\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Container
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 from testbed.doctor.experiment_needs import experiment_needs
@@ -17,16 +16,19 @@ from testbed.doctor.needs import require
 from testbed.doctor.trials import use_system_directories
 from testbed.errors import TestbedError
 from testbed.network.box import run_sealed
-from testbed.network.builder import build
+from testbed.network.builder import built, choose_datapath
 from testbed.network.hosts import ClusterCLI
-from testbed.network.registry import registered, running_clusters
+from testbed.network.places import make_places
+from testbed.network.plan import Plan, make_plan
+from testbed.network.registry import Running, registered, running_clusters
 from testbed.progress import open_progress
 from testbed.views.cluster import nodes_table, outside_table, pods_table
 
 if TYPE_CHECKING:
     from testbed.network.testbed import Testbed
-    from testbed.spec.load import CheckedExperiment
+    from testbed.spec.checked import CheckedExperiment
 
+_DONE = b"\n"
 _HINT = "Enter it from another terminal: testbed exec POD|node/NODE|ext/HOST -- CMD. Ctrl-C ends it."
 
 
@@ -37,17 +39,19 @@ def keep_running(checked: CheckedExperiment, datapath: DatapathWish, *, prompt: 
     """
     use_system_directories()
     require(experiment_needs(checked, datapath, probes=False))
+    plan = make_plan(checked, checked.experiment.builds[0])
     name = free_name(checked.experiment.name, {cluster.name for cluster in running_clusters()})
     outside, inside = socket.socketpair()
     with outside, inside, ExitStack() as stack:
 
         def make_known(init_pid: int) -> None:
             inside.close()  # the box's own copy is then the only one, so its end is noticed
-            thread = threading.Thread(target=_register, args=(stack, outside, name, init_pid))
+            cluster = registered(name, init_pid, make_places(plan))
+            thread = threading.Thread(target=_register, args=(stack, outside, cluster))
             thread.start()
             stack.callback(thread.join)
 
-        return run_sealed(lambda: _serve(checked, datapath, prompt, inside), make_known)
+        return run_sealed(lambda: _serve(plan, datapath, prompt, inside), make_known)
 
 
 def free_name(wish: str, taken: Container[str]) -> str:
@@ -65,26 +69,21 @@ def overview(testbed: Testbed) -> str:
     return "\n".join(table for table in tables if table)
 
 
-def _register(stack: ExitStack, box: socket.socket, name: str, init_pid: int) -> None:
+def _register(stack: ExitStack, box: socket.socket, cluster: AbstractContextManager[Running]) -> None:
     """Outside the box: make the cluster known once it is built, and tell the box that it is."""
-    with box.makefile("r") as lines:
-        line = lines.readline()
-    if not line:
+    if not box.recv(1):
         return  # the box ended before the cluster was built
     try:
-        stack.enter_context(registered(name, init_pid, json.loads(line)))
-    except TestbedError as error:
+        stack.enter_context(cluster)
+    except (TestbedError, OSError) as error:
         sys.stderr.write(f"testbed exec will not find this cluster: {error}\n")
-    box.sendall(b"\n")
+    box.sendall(_DONE)
 
 
-def _serve(checked: CheckedExperiment, datapath: DatapathWish, prompt: bool, outside: socket.socket) -> int:
+def _serve(plan: Plan, datapath: DatapathWish, prompt: bool, outside: socket.socket) -> int:
     """The worker inside the box. Returns when it is told to end; an interrupt while building is the caller's."""
-    with build(checked, checked.experiment.builds[0], datapath, open_progress()) as testbed:
-        commands = {
-            str(endpoint): {"command": "\0".join(place.command([]))} for endpoint, place in testbed.places.items()
-        }
-        outside.sendall(json.dumps(commands).encode() + b"\n")
+    with built(plan, choose_datapath(datapath), open_progress()) as testbed:
+        outside.sendall(_DONE)
         outside.recv(1)
         sys.stdout.write(f"\n{overview(testbed)}\n")
         if prompt:

@@ -28,15 +28,15 @@ def exec_(endpoint: str, command: tuple[str, ...], namespace: str | None) -> int
     if namespace is not None and "/" in endpoint:
         raise click.UsageError(f"-n {namespace} goes with the name of a pod, not with {endpoint}")
     try:
-        wanted = str(parse_endpoint(endpoint if namespace is None else f"pod/{namespace}/{endpoint}"))
+        wanted = parse_endpoint(endpoint if namespace is None else f"pod/{namespace}/{endpoint}")
     except ValueError as error:
         raise click.UsageError(f"{endpoint} is not {error}") from None
     try:
         running = find()
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from None
-    if wanted not in running.places:
-        raise click.UsageError(f"{running.name} has no {wanted}{suggestion(wanted, running.places)}")
+    if str(wanted) not in running.places:
+        raise click.UsageError(f"{running.name} has no {wanted}{suggestion(str(wanted), running.places)}")
     # The terminal's Ctrl-C is for the command. A handler of our own, unlike SIG_IGN, is not inherited by it.
     signal.signal(signal.SIGINT, lambda *_: None)
     return exec_in(running, wanted, command)

@@ -51,9 +51,10 @@ def run(
     from testbed.experiment_run import Order, carry_out
     from testbed.reporting import print_outcome
 
-    order = Order(Path(experiment), Path(output) if output else None, overrides, smoke, datapath)
-    outcome = carry_out(order)
-    print_outcome(outcome)
-    if junit is not None:
-        outcome.write_junit(Path(junit))
+    outcome = carry_out(Order(Path(experiment), Path(output) if output else None, overrides, smoke, datapath))
+    print_outcome(outcome.folder, outcome.summary)
+    if junit is not None and outcome.summary is not None:
+        from testbed.analysis import junit as junit_file
+
+        junit_file.write(outcome.summary, Path(junit))
     return outcome.exit_status

@@ -10,7 +10,7 @@ from testbed.doctor.needs import Needs
 from testbed.spec.images import container_argv
 
 if TYPE_CHECKING:
-    from testbed.spec.load import CheckedExperiment
+    from testbed.spec.checked import CheckedExperiment
 
 # Probes that start a program; the others are the testbed's own.
 _PROBE_TOOLS = {"icmp_rtt": "ping", "throughput": "iperf3"}

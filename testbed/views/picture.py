@@ -60,8 +60,9 @@ def draw(plan: Plan, file: Path) -> None:
 def element_label(fabric: Fabric, element: Element) -> str:
     """Name and, for what has one, its address."""
     if element.kind == "bridge":
-        return element.name
-    return f"{element.name}\n{fabric.address(element.name).ip}"
+        return str(element.name)
+    address = fabric.address(element.name).ip
+    return f"{element.name}\n{address}"
 
 
 def pod_labels(plan: Plan) -> dict[str, list[str]]:
