@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from controllers.ryu_app.framework import AppBase, dispatchers, hub, ofp_event, ofproto
 from controllers.ryu_app.reporter import Reporter
@@ -19,6 +20,8 @@ _SELECTIONS = (
     Selection(NODE),
     Selection(POD),
 )
+
+_IDLE_S = 0.1
 
 
 class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no types
@@ -43,13 +46,27 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
         """Work until something that must not fail has failed; that error is raised."""
         self._watch_over(self._objects.run)
         self._watch_over(self._reporter.run)
+        gc.disable()  # see _next
         while True:
-            self._happened.get()()
+            self._next()()
             hub.sleep(0)  # lets everybody else say what has arrived meanwhile, to be handled in one go
             while not self._happened.empty():
                 self._happened.get()()
             self._synchroniser.reconcile()
             self._reporter.report(self._synchroniser.status())
+
+    def _next(self) -> Callable[[], None]:
+        """The next thing that happened, having collected garbage if nothing happens for a moment.
+
+        Over the objects of a large cluster an automatic collection takes 60 ms, just when a change is on its way. What
+        survives one is taken for permanent (``freeze``), so that the next one looks only at what is new.
+        """
+        try:
+            return cast(Callable[[], None], self._happened.get(timeout=_IDLE_S))
+        except hub.QueueEmpty:
+            gc.collect()
+            gc.freeze()
+            return cast(Callable[[], None], self._happened.get())
 
     def _watch_over(self, task: Callable[[], None]) -> None:
         """Run a task that never ends in a green thread; an error in it comes out of ``run``."""

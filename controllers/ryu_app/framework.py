@@ -1,7 +1,7 @@
 """The one place that imports the controller framework, Ryu or os-ken.
 
-Importing it patches sockets, ``select`` and ``time`` for eventlet, so only the controller's process may do it, and before
-it imports anything that uses them.
+Importing it patches sockets, ``select`` and ``time`` for eventlet, so only the controller's process may do it, and
+before it imports anything that uses them.
 """
 
 from __future__ import annotations
