@@ -1,7 +1,8 @@
 """Waiting until the bridges carry a change: the controller says what they have confirmed, the writer waits for it.
 
 The controller keeps the ConfigMap ``kube-system/controller-status``: one entry a node, with the versions *of each kind*
-that the node's bridge has confirmed by barrier, as ``ConfigMap=7 Node=4 Pod=1003``. One number for all kinds would not
+that the node's bridge has confirmed by barrier, as ``ConfigMap=7 Node=4 Pod=1003``; beside it ``<node>.error`` says
+what is wrong with the bridge, while something is. One number for all kinds would not
 do: every kind is watched on a stream of its own, so version 10 of one may arrive before version 9 of another (which is
 why Kubernetes, too, lets versions be compared only within a kind).
 """
@@ -20,13 +21,14 @@ from testbed.errors import RunError
 
 
 class NotConfirmed(RunError):
-    """Some bridges did not confirm a change in time; ``nodes`` are their names."""
+    """Some bridges did not confirm a change in time; ``nodes`` are their names, ``errors`` what the controller says."""
 
-    def __init__(self, nodes: Iterable[str], timeout_s: float) -> None:
-        self.nodes = tuple(nodes)
+    def __init__(self, nodes: Iterable[str], errors: Mapping[str, str], timeout_s: float) -> None:
+        self.nodes, self.errors = tuple(nodes), dict(errors)
+        reported = "; ".join(f"{name}: {error}" for name, error in sorted(self.errors.items()))
         super().__init__(
             f"no confirmation within {timeout_s:g} s from the bridges of {', '.join(self.nodes)}: "
-            "is the controller running and connected?"
+            + (reported or "is the controller running and connected?")
         )
 
 
@@ -51,15 +53,17 @@ def wait_confirmed(store: Store, nodes: Iterable[str], changed: Iterable[JsonObj
     names = list(nodes)
     deadline = time.monotonic() + timeout_s
     with store.watch(CONFIG_MAP, matches=_is_status) as watch:
+        status: Mapping[str, str]
         try:
-            status = store.get(CONFIG_MAP, identity.STATUS_NAME, identity.STATUS_NAMESPACE)
+            status = store.get(CONFIG_MAP, identity.STATUS_NAME, identity.STATUS_NAMESPACE).get("data", {})
         except NotFound:
             status = {}
-        while missing := [name for name in names if not _covers((status.get("data") or {}).get(name, ""), wanted)]:
+        while missing := [name for name in names if not _covers(status.get(name, ""), wanted)]:
             events = watch.next(max(0.0, deadline - time.monotonic()))
             if not events:
-                raise NotConfirmed(missing, timeout_s)
-            status = events[-1].object
+                errors = {name: status[f"{name}.error"] for name in missing if f"{name}.error" in status}
+                raise NotConfirmed(missing, errors, timeout_s)
+            status = events[-1].object.get("data", {})
 
 
 def _covers(entry: str, wanted: Mapping[str, int]) -> bool:

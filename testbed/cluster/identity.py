@@ -44,6 +44,7 @@ VIRTUAL_NEXT_HOP = "169.254.0.253"
 VIRTUAL_ROUTER_MAC = "0e:00:00:00:00:01"
 
 _IFNAMSIZ = 15  # usable characters of an interface name (IFNAMSIZ - 1, linux/if.h)
+_FILE_NAME_MAX = 255  # NAME_MAX, linux/limits.h
 
 
 def switch_namespace(node_name: str) -> str:
@@ -52,8 +53,15 @@ def switch_namespace(node_name: str) -> str:
 
 
 def pod_namespace(namespace: str, name: str) -> str:
-    """The pod's network namespace; ``_`` cannot occur in a Kubernetes name, so the result is unambiguous."""
-    return f"p_{namespace}_{name}"
+    """The pod's network namespace; ``_`` cannot occur in a Kubernetes name, so the result is unambiguous.
+
+    It is a file name, so where Kubernetes' limits (63 and 253 characters) allow more than 255, a hash ends it.
+    """
+    full = f"p_{namespace}_{name}"
+    if len(full) <= _FILE_NAME_MAX:
+        return full
+    digest = hashlib.sha256(full.encode()).hexdigest()[:16]
+    return f"{full[: _FILE_NAME_MAX - len(digest) - 1]}_{digest}"
 
 
 def interface_name(namespace: str, name: str, attempt: int = 0) -> str:

@@ -193,15 +193,18 @@ def test_a_watch_ends_after_its_timeout_and_the_connection_goes_on(server, store
     connection.close()
 
 
-def test_a_watcher_that_leaves_is_noticed(server, store):
-    store.create(pod("a"))
-    with watching(server, "/api/v1/pods?watch=1") as response:
-        next_event(response)
-        assert len(server._watches) == 1
+def test_a_watcher_that_leaves_is_noticed():
+    with ApiServer(Store(), socket.create_server(("127.0.0.1", 0)), bookmark_interval_s=0.02) as server:
+        with watching(server, "/api/v1/pods?watch=1"):
+            wait_until(lambda: len(server._watches) == 1)
+        wait_until(lambda: not server._watches)
+
+
+def wait_until(condition):
     deadline = time.monotonic() + 5
-    while server._watches:
-        assert time.monotonic() < deadline, "the watch is still there"
-        threading.Event().wait(0.01)
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.002)
 
 
 # What a hostile or broken client meets

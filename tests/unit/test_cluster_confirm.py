@@ -73,6 +73,15 @@ def test_who_is_missing_is_named(store):
     with pytest.raises(NotConfirmed) as caught:
         wait_confirmed(store, ["n1", "n2", "n3"], [changed], 0.01)
     assert caught.value.nodes == ("n1", "n3")
+    assert "is the controller running" in str(caught.value)
+
+
+def test_what_the_controller_says_about_a_missing_bridge_is_passed_on(store):
+    changed = store.create(pod("a"))
+    confirm(store, **{"n1.error": "OFPET_BAD_MATCH", "n2": "Pod=2", "n2.error": "disconnected"})
+    with pytest.raises(NotConfirmed, match=r"bridges of n1: n1: OFPET_BAD_MATCH$") as caught:
+        wait_confirmed(store, ["n1", "n2"], [changed], 0.01)
+    assert caught.value.errors == {"n1": "OFPET_BAD_MATCH"}
 
 
 def test_a_status_that_does_not_exist_yet_is_waited_for():
