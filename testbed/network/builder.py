@@ -18,7 +18,7 @@ from testbed.errors import MachineError
 from testbed.network import openvswitch
 from testbed.network.containers import Containers
 from testbed.network.controller import OPENFLOW_PORT, ControllerProcess
-from testbed.network.hosts import ClusterHost, ClusterNet, WiredIntf
+from testbed.network.mininet_view import mininet_view
 from testbed.network.openvswitch import Datapath, VSwitch
 from testbed.network.place import Place
 from testbed.network.places import make_places
@@ -96,7 +96,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
             controller=controller,
             places=places,
             containers=containers,
-            net=_mininet(plan, places),
+            net=mininet_view(plan, places),
         )
         testbed.wait_confirmed(objects)
         progress.advance("containers")
@@ -125,39 +125,6 @@ def _wait_for_uptime() -> None:
         if left <= 0:
             return
         time.sleep(left)
-
-
-def _mininet(plan: Plan, places: Mapping[EndpointRef, Place]) -> ClusterNet:
-    """Everything that was built, known to Mininet by name; pods outside ``default`` are called ``name.namespace``."""
-    net = ClusterNet()
-    hosts: dict[str, ClusterHost] = {}
-    elements: dict[str, ClusterHost] = {}
-    for element in plan.fabric.elements:
-        if element.kind in ("node", "ext"):
-            hosts[element.name] = ClusterHost(element.name, places[EndpointRef(element.kind, "", element.name)])
-        else:
-            elements[element.name] = ClusterHost(element.name, Place(element.name, element.name))
-    by_name = hosts | elements
-    for name, ends in plan.fabric.ends_by_element.items():
-        for end in ends:
-            address = end.address
-            WiredIntf(
-                end.interface,
-                by_name[name],
-                str(address.ip) if address else None,
-                address.network.prefixlen if address else None,
-                None,
-            )
-    for pod in plan.state.pods:
-        node = plan.state.node_by_name[pod.node_name]
-        name = pod.name if pod.namespace == "default" else f"{pod.name}.{pod.namespace}"
-        host = ClusterHost(name, places[EndpointRef("pod", pod.namespace, pod.name)])
-        WiredIntf(identity.POD_INTERFACE_IN_POD, host, str(pod.pod_ip), node.pod_cidr.prefixlen, pod.pod_mac)
-        hosts[name] = host
-    net.register(hosts.values(), elements.values())
-    for link in plan.fabric.links:
-        net.connect(*((by_name[end.element], end.interface) for end in (link.a, link.b)))
-    return net
 
 
 def _start_pods(plan: Plan, store: Store, containers: Containers, places: Mapping[EndpointRef, Place]) -> None:

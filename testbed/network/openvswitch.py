@@ -22,7 +22,7 @@ from testbed.network import netns
 Datapath = Literal["netdev", "system"]
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-_RUN = Path("/run/openvswitch")
+RUN_DIRECTORY = Path("/run/openvswitch")
 _QUIET = ("-vconsole:off", "-vsyslog:off", "-vfile:info")
 _TIMEOUT_S = 30
 
@@ -38,7 +38,7 @@ class VSwitch:
 
     @property
     def directory(self) -> Path:
-        return _RUN / self.node_name
+        return RUN_DIRECTORY / self.node_name
 
     @property
     def environment(self) -> dict[str, str]:
@@ -115,7 +115,7 @@ def start_all(switches: Sequence[VSwitch], datapath: Datapath, controller: str) 
     The database is filled before ovs-vswitchd starts, so that all ports are configured in one pass; ``--detach``
     returns when the daemon is ready, so nothing is polled.
     """
-    template = _RUN / "template.db"
+    template = RUN_DIRECTORY / "template.db"
     if not template.exists():
         _output(["ovsdb-tool", "create", str(template), _SCHEMA], os.environ)
     for switch in switches:

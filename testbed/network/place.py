@@ -28,13 +28,15 @@ _STATE = Path("/run/places")
 class Place:
     """A network namespace with a host name; ``files`` maps absolute paths (/etc/hosts) to the text programs there see.
 
-    Places that share a network namespace (hostNetwork pods) differ in ``state_name``.
+    Places that share a network namespace (hostNetwork pods) differ in ``state_name``. ``directories`` maps paths to the
+    directories that stand there instead.
     """
 
     namespace: str
     hostname: str
     files: Mapping[str, str] = field(default_factory=dict)
     state_name: str = ""
+    directories: Mapping[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
     _ready: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -86,7 +88,7 @@ class Place:
     def _make(self, directory: Path) -> None:
         for name in ("mnt", "uts"):
             (directory / name).touch()
-        contents = {}
+        contents = {source: target for target, source in self.directories.items()}
         for number, (target, text) in enumerate(self.files.items()):
             source = directory / f"file{number}"
             source.write_text(text)
