@@ -37,13 +37,9 @@ def mininet_view(plan: Plan, places: Mapping[EndpointRef, Place]) -> ClusterNet:
         place = Place(switch, switch, directories={str(RUN_DIRECTORY): str(RUN_DIRECTORY / node.name)})
         bridge = switches[switch] = ClusterHost(switch, place)
         WiredIntf(identity.TUNNEL_INTERFACE, bridge, None, None, node.vtep_mac)
-        gateway = WiredIntf(
-            identity.GATEWAY_INTERFACE,
-            hosts[node.name],
-            str(node.gateway_ip),
-            node.pod_cidr.prefixlen,
-            node.gateway_mac,
-        )
+        prefix_length = node.pod_cidr.prefixlen
+        address = str(node.gateway_ip)
+        gateway = WiredIntf(identity.GATEWAY_INTERFACE, hosts[node.name], address, prefix_length, node.gateway_mac)
         WiredIntf(identity.GATEWAY_PEER, bridge, None, None, None)
         wires.append(((node.name, gateway.name), (switch, identity.GATEWAY_PEER)))
         for pod in plan.state.pods_by_node[node.name]:
