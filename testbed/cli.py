@@ -9,6 +9,7 @@ import click
 
 from testbed import commands
 from testbed.errors import InputError, TestbedError
+from testbed.views.words import counted
 
 EXIT_STATUSES = """\b
 Exit status:
@@ -61,11 +62,6 @@ def closing_line(error: InputError) -> str:
     """How many problems there are, in how many files."""
     problems, files = len(error.problems), len({problem.file for problem in error.problems})
     return f"{counted(problems, 'problem')} in {counted(files, 'file')}"
-
-
-def counted(number: int, thing: str) -> str:
-    """``1 problem``, ``2 problems``."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def main() -> None:

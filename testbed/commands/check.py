@@ -20,7 +20,10 @@ def check(files: tuple[str, ...]) -> int:
     Examples:
       testbed check experiments/*.yaml
     """
+    from testbed.measure.plan import estimate_seconds
+    from testbed.progress import duration_text
     from testbed.spec.load import load_experiment
+    from testbed.views.words import counted
 
     problems: list[Problem] = []
     for file in files:
@@ -30,10 +33,15 @@ def check(files: tuple[str, ...]) -> int:
             problems += error.problems
         else:
             experiment = checked.experiment
-            click.echo(
-                f"{file}: ok ({experiment.topology.name}, {len(experiment.builds)} builds, "
-                f"{len(experiment.probes)} probes, {experiment.rounds} rounds)"
+            parts = (
+                experiment.topology.name,
+                counted(len(experiment.builds), "build"),
+                counted(len(checked.manifests), "pod"),
+                counted(len(experiment.probes), "probe"),
+                counted(experiment.rounds, "round"),
+                f"about {duration_text(estimate_seconds(experiment) * len(experiment.builds))} of measuring",
             )
+            click.echo(f"{file}: ok ({', '.join(parts)})")
             for warning in checked.warnings:
                 click.echo(f"warning: {warning}", err=True)
     if problems:

@@ -28,15 +28,20 @@ def graph(file: str, output: str | None) -> int:
       testbed graph experiments/overlay_vs_routed.yaml
       testbed graph fat_tree,k=4 -o fat_tree.png
     """
+    from testbed.network.graph import draw_graph
     from testbed.network.plan import make_plan
     from testbed.spec.load import load_topology_argument
-    from testbed.views.picture import draw
 
-    picture = Path(output) if output is not None else None
-    if picture is not None and picture.suffix not in PICTURE_FORMS:
-        raise click.BadParameter(f"{picture.name} ends with none of {', '.join(PICTURE_FORMS)}", param_hint="-o")
+    if output is not None and Path(output).suffix not in PICTURE_FORMS:
+        raise click.BadParameter(f"{output} ends with none of {', '.join(PICTURE_FORMS)}", param_hint="-o")
     checked = load_topology_argument(file, ())
-    picture = picture or Path(f"{checked.experiment.name}.svg")
-    draw(make_plan(checked, checked.experiment.builds[0]), picture)
+    name = checked.experiment.name
+    plan = make_plan(checked, checked.experiment.builds[0])
+    pods = {node_name: [pod.name for pod in pods] for node_name, pods in plan.state.pods_by_node.items()}
+    picture = Path(output or f"{name}.svg")
+    try:
+        draw_graph(plan.fabric, pods, name).savefig(picture, dpi=150)
+    except OSError as error:
+        raise click.BadParameter(f"{picture}: {error.strerror or error}", param_hint="-o") from None
     click.echo(f"picture: {picture}")
     return 0
