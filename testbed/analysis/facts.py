@@ -12,7 +12,7 @@ def machine(environment: Mapping[str, Any], started: str | None) -> str:
     """Datapath, Open vSwitch, kernel and date in a line; what was not recorded is left out."""
     datapath = environment.get("datapath")
     parts = [
-        f"Open vSwitch {environment['ovs']}" if environment.get("ovs") else "",
+        f"Open vSwitch {environment['ovs_version']}" if environment.get("ovs_version") else "",
         _DATAPATHS.get(str(datapath), str(datapath)) if datapath else "",
         f"Linux {environment['kernel']}" if environment.get("kernel") else "",
         f"{environment['cores']} cores" if environment.get("cores") else "",

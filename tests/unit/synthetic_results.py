@@ -31,9 +31,9 @@ PATHS = {
 BASE_US = {"same_node": 82.0, "same_leaf": 151.0, "cross_leaf": 168.0, "node_to_node": 14.0}
 OVERLAY_FACTOR = {"same_node": 1.0, "same_leaf": 1.07, "cross_leaf": 1.09, "node_to_node": 1.0}
 WAYS = {
-    "same_leaf": [["n1", "leaf1", "n2"]],
-    "cross_leaf": [["n1", "leaf1", "spine1", "leaf2", "n3"], ["n1", "leaf1", "spine2", "leaf2", "n3"]],
-    "node_to_node": [["n1", "leaf1", "spine1", "leaf2", "n3"]],
+    "same_leaf": [["leaf1"]],
+    "cross_leaf": [["leaf1", "spine1", "leaf2"], ["leaf1", "spine2", "leaf2"]],
+    "node_to_node": [["leaf1", "spine1", "leaf2"]],
     "same_node": [[]],
 }
 MTU_BYTES = {"overlay": 1450, "routed": 1500, "routed_aa": 1500, "routed_overlay_mtu": 1450}
@@ -233,7 +233,7 @@ class Synthetic:
                         },
                         "vni": 1 if overlay else None,
                         "via": WAYS[path][int(rng.integers(len(WAYS[path])))],
-                        "detail": "stays on its node: nothing on any uplink" if path == "same_node" else "",
+                        "detail": "answered, and nothing of it on any uplink" if path == "same_node" else "",
                     }
                 )
         return found
@@ -244,7 +244,7 @@ def environment(**changes: Any) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "kernel": "6.18.1",
-        "ovs": "3.1.0",
+        "ovs_version": "3.1.0",
         "datapath": "netdev",
         "cpu_model": "Example CPU 2.6 GHz",
         "cores": 2,
@@ -253,8 +253,8 @@ def environment(**changes: Any) -> dict[str, Any]:
         "openflow": "ryu 4.34",
         "python": "3.11.7",
         "routes": "static",
-        "mtu_bytes": {"overlay": 1450, "routed": 1500},
-        "offloads": {"tx": "off"},
+        "pod_mtu_bytes": {"overlay": 1450, "routed": 1500},
+        "transmit_checksum_offload": {"n1/gw": False},
         "ports_per_vswitchd": {"n1": 5, "n2": 4, "n3": 4, "n4": 3},
         "tools": {"sockperf": "3.7", "iperf3": "3.12"},
         "tool_floor_us": 54.2,

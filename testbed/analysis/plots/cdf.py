@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.analysis.cells import Series, select
+from testbed.analysis.metrics import figures_text, noun, quantity, unit
 from testbed.analysis.plots.data import PlotData
-from testbed.analysis.plots.style import LOOKS, figures_text, headline, new_figure, noun, panels, quantity, unit
+from testbed.analysis.plots.style import LOOKS, headline, new_figure, panels
 from testbed.analysis.statistics import SAMPLES_FOR_P99, Floats
 
 _ARMS = ("overlay", "routed")

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from testbed.analysis import facts
 from testbed.analysis.cells import Series
+from testbed.analysis.metrics import noun, quantity
 from testbed.analysis.plots.data import PlotData
-from testbed.analysis.plots.style import LOOKS, headline, join_words, new_figure, noun, panels, quantity
+from testbed.analysis.plots.style import LOOKS, headline, join_words, new_figure, panels
 
 _ARMS = ("overlay", "routed")
 # Bytes of IPv4 and UDP or ICMP header before the payload; a larger datagram is fragmented (RFC 791).
@@ -57,7 +58,7 @@ def _edges(data: PlotData, probe: str) -> dict[str, int]:
         str(entry.get("name") or entry.get("kind")): entry.get("kind")
         for entry in data.results.experiment.get("probes") or ()
     }
-    mtu = data.results.environment.get("mtu_bytes")
+    mtu = data.results.environment.get("pod_mtu_bytes")
     if kinds.get(probe) not in _DATAGRAM_PROBES or not isinstance(mtu, Mapping):
         return {}
     return {mode: int(mtu[mode]) - _DATAGRAM_HEADER_BYTES for mode in _ARMS if mode in mtu}

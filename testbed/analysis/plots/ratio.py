@@ -10,8 +10,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from testbed.analysis.comparisons import HEADLINE
+from testbed.analysis.metrics import noun
 from testbed.analysis.plots.data import Entry, PlotData
-from testbed.analysis.plots.style import FAINT, INK, LOOKS, NOISE, headline, join_words, new_figure, noun
+from testbed.analysis.plots.style import FAINT, INK, LOOKS, NOISE, headline, join_words, new_figure
 
 _LOGARITHMIC_FROM = 3.0
 _ROW_IN = 0.46

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from testbed.analysis.cells import Series, select
+from testbed.analysis.metrics import noun, quantity, unit
 from testbed.analysis.plots.data import PlotData
-from testbed.analysis.plots.style import LOOKS, VOID, headline, new_figure, noun, panels, quantity, unit
+from testbed.analysis.plots.style import LOOKS, VOID, headline, new_figure, panels
 
 
 def rounds_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:

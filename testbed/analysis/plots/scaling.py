@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from testbed.analysis import facts
+from testbed.analysis.metrics import quantity
 from testbed.analysis.plots.data import Entry, PlotData
-from testbed.analysis.plots.style import FAINT, LOOKS, NOISE, headline, new_figure, panels, quantity
+from testbed.analysis.plots.style import FAINT, LOOKS, NOISE, headline, new_figure, panels
 
 _ARMS = ("overlay", "routed")
 _PATH_MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -37,22 +37,6 @@ FAINT = "#8a8a8a"
 NOISE = "#d9d9d9"
 VOID = "#f0e442"
 
-_UNITS = {
-    "us": "µs",
-    "ms": "ms",
-    "ns": "ns",
-    "s": "s",
-    "mbps": "Mbit/s",
-    "bytes": "bytes",
-    "pct": "%",
-}
-_NOUNS = {
-    "rtt_us": "round-trip time",
-    "connect_rtt_us": "connect, request and close",
-    "first_packet_us": "first packet's round-trip time",
-    "first_connection_us": "first connection",
-    "throughput_mbps": "throughput",
-}
 _STYLE: Any = {
     "svg.hashsalt": "testbed",
     "font.family": "DejaVu Sans",
@@ -113,27 +97,6 @@ def panels(figure: Figure, count: int, columns: int, *, sharex: bool = False, sh
     for spare in grid[count:]:
         spare.remove()
     return list(grid[:count])
-
-
-def quantity(metric: str) -> str:
-    """A metric as an axis label: ``rtt_us`` is "round-trip time (µs)"."""
-    noun = _NOUNS.get(metric) or metric.rpartition("_")[0].replace("_", " ") or metric
-    return f"{noun} ({unit(metric)})" if unit(metric) else noun
-
-
-def noun(metric: str) -> str:
-    """What a metric measures, without its unit."""
-    return _NOUNS.get(metric) or (metric.rpartition("_")[0].replace("_", " ") if unit(metric) else metric)
-
-
-def unit(metric: str) -> str:
-    """The unit that a metric's name ends with, as it is printed; "" where it names none."""
-    return _UNITS.get(metric.rpartition("_")[2], "")
-
-
-def figures_text(value: float) -> str:
-    """Three significant digits, thousands with a comma: 0.123, 12.3, 168, 1,230."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def headline(figure: Figure, text: str, probe: str = "") -> None:

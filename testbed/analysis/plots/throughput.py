@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from testbed.analysis.cells import select
+from testbed.analysis.metrics import figures_text, quantity
 from testbed.analysis.plots.data import PlotData
-from testbed.analysis.plots.style import INK, LOOKS, figures_text, headline, new_figure, quantity
+from testbed.analysis.plots.style import INK, LOOKS, headline, new_figure
 
 _ARMS = ("overlay", "routed_overlay_mtu", "routed")
 _METRIC = "throughput_mbps"

@@ -1,0 +1,109 @@
+"""report.html: the run on one self-contained page, made from the summary and the figures that lie beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from testbed.analysis import facts, words
+from testbed.analysis.limits import limits
+from testbed.analysis.load import Results, load
+
+_FIRST = ("ratio", "payload_", "scaling", "cdf_", "throughput", "rounds_", "ratio_exploratory")
+_ALTERNATIVES = {
+    "ratio": "Ratio overlay over routed per path, with 95% interval and noise floor",
+    "ratio_exploratory": "Exploratory ratios with 95% interval and noise floor",
+    "payload_": "Median against payload, per mode",
+    "scaling": "Medians, ratio and flows from build to build",
+    "cdf_": "Distribution of the samples per path and mode",
+    "throughput": "Throughput per arm",
+    "rounds_": "Median of every round over time",
+}
+
+
+def write(directory: str | Path) -> Path:
+    """Write the report of a run that has been summarised and drawn; returns the file.
+
+    Raises :class:`testbed.errors.InputError` when the folder holds no summary.
+    """
+    results = load(directory)
+    file = results.directory / "report.html"
+    file.write_text(page(results), encoding="utf-8")
+    return file
+
+
+def page(results: Results) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("testbed.analysis", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["flat"] = _flat
+    document = results.document
+    comparisons = document["comparisons"]
+    primary = [entry for entry in comparisons if entry["role"] == "primary"]
+    exploratory = [entry for entry in comparisons if entry["role"] == "exploratory"]
+    figures = _figures(results.directory / "plots")
+    return environment.get_template("report.html.j2").render(
+        summary=document,
+        experiment=results.experiment,
+        machine=facts.machine(results.environment, None),
+        command=" ".join(map(str, results.run.get("command") or ())),
+        primary=primary,
+        exploratory=exploratory,
+        names=words.varying(comparisons),
+        arms_vary=words.varying(document["arms"]),
+        headline=[figure for figure in figures if figure["name"] == "ratio"],
+        figures=[figure for figure in figures if figure["name"] != "ratio"],
+        environment=_environment(results.environment),
+        limits=limits(document, results.environment),
+        path_text=lambda path: facts.path_text(results.experiment, path),
+        value=lambda entry, arm: words.with_unit(words.arm_value(document, entry, arm), entry["metric"]),
+        words=words,
+    )
+
+
+def _figures(directory: Path) -> list[dict[str, str]]:
+    """The figures as data URIs. As images and not inline: the ids inside of several SVGs would collide on one page."""
+    found = []
+    for file in directory.glob("*.svg"):
+        kind = next((kind for kind in (*_FIRST[:1], *_FIRST[:0:-1]) if file.stem.startswith(kind)), file.stem)
+        kind = "ratio_exploratory" if file.stem == "ratio_exploratory" else kind
+        data = base64.b64encode(file.read_bytes()).decode("ascii")
+        found.append(
+            {
+                "name": file.stem,
+                "kind": kind,
+                "alternative": _ALTERNATIVES.get(kind, file.stem),
+                "uri": f"data:image/svg+xml;base64,{data}",
+            }
+        )
+    return sorted(found, key=lambda figure: (_FIRST.index(figure["kind"]), figure["name"]))
+
+
+def _environment(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What was recorded of the machine, one line a fact; warnings stand among the limits."""
+    return {
+        key.replace("_", " "): _flat(value)
+        for key, value in environment.items()
+        if key not in ("format", "warnings") and value not in (None, "", [], {})
+    }
+
+
+def _flat(value: Any) -> str:
+    """A nested value in one line: ``overlay: 1450, routed: 1500``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_flat, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else json.dumps(value)

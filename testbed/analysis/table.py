@@ -1,0 +1,103 @@
+"""The result on a terminal: one row a comparison, the primary family first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from testbed.analysis.comparisons import HEADLINE
+from testbed.analysis.words import (
+    arm_value,
+    floor_text,
+    place,
+    ratio_text,
+    rounds_text,
+    varying,
+    what,
+    with_unit,
+)
+
+Document = Mapping[str, Any]
+# Columns a terminal needs for the verdicts beside the figures; a narrower one gets them below.
+_VERDICT_BESIDE_FROM = 116
+
+
+class ResultTable:
+    """A summary as a rich renderable: columns of plain text, emphasis where a terminal has it."""
+
+    def __init__(self, summary: Document) -> None:
+        self._summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        headline = [
+            entry
+            for entry in self._summary["comparisons"]
+            if (entry["numerator"], entry["denominator"], entry["statistic"]) == (*HEADLINE, "median")
+        ]
+        narrow = options.max_width < _VERDICT_BESIDE_FROM
+        if headline:
+            yield self._table(headline, narrow)
+        if narrow:
+            names = varying(headline)
+            for entry in headline:
+                yield Text(f"{what(entry)} {place(entry, names)}: {entry['verdict_text']}", style=_style(entry))
+        status = "" if self._summary["status"] == "complete" else f"; run {self._summary['status']}"
+        yield Text(rounds_text(self._summary) + status)
+        for item in self._summary["expectations"]:
+            yield _expectation(item)
+        for reason in self._summary["outcome"]["reasons"]:
+            if not reason.startswith("expectation not met"):
+                yield Text(reason, style="yellow")
+
+    def _table(self, entries: Sequence[Document], narrow: bool) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column("path", no_wrap=True)
+        table.add_column("routed", justify="right", no_wrap=True)
+        table.add_column("overlay", justify="right", no_wrap=True)
+        table.add_column("ratio (95% interval)", no_wrap=True)
+        table.add_column("noise", justify="right", no_wrap=True)
+        if not narrow:
+            table.add_column("verdict", no_wrap=True)
+        names = varying(entries)
+        for role, suffix in (("primary", ""), ("exploratory", " *")):
+            of_role = [entry for entry in entries if entry["role"] == role]
+            for heading in dict.fromkeys(map(what, of_role)):
+                table.add_row(Text(heading + suffix, style="italic"))
+                for entry in of_role:
+                    if what(entry) == heading:
+                        table.add_row(*self._cells(entry, names)[: len(table.columns)])
+        if any(entry["role"] == "exploratory" for entry in entries):
+            table.caption = Text("* exploratory: not corrected for the number of comparisons")
+            table.caption_justify = "left"
+        return table
+
+    def _cells(self, entry: Document, names: set[str]) -> list[Text]:
+        return [
+            Text(f"  {place(entry, names)}"),
+            Text(with_unit(arm_value(self._summary, entry, "routed"), entry["metric"])),
+            Text(with_unit(arm_value(self._summary, entry, "overlay"), entry["metric"])),
+            Text(ratio_text(entry)),
+            Text(floor_text(entry["noise_floor"])),
+            Text(entry["verdict_text"], style=_style(entry)),
+        ]
+
+
+def render(summary: Document) -> ResultTable:
+    """The result table of a summary, for ``Console.print``."""
+    return ResultTable(summary)
+
+
+def _style(entry: Document) -> str:
+    return "bold" if entry["verdict"] in ("higher", "lower") else ""
+
+
+def _expectation(item: Document) -> Text:
+    if item["met"] is None:
+        return Text(f"expectation not judged: {item['text']}")
+    if item["met"]:
+        return Text(f"expectation met: {item['text']} ({item['detail']})", style="green")
+    return Text(f"expectation NOT met: {item['text']} ({item['detail']})", style="bold red")
