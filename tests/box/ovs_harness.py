@@ -162,7 +162,8 @@ def _wire_node(state: ClusterState, node: NodeNetwork, number: int) -> None:
             "link set lo up",
             f"addr add {node.node_ip}/24 dev eth0",
             "link set eth0 up",
-            f"link add {GATEWAY_INTERFACE} address {node.gateway_mac} type veth peer name {GATEWAY_PEER} netns {switch}",
+            f"link add {GATEWAY_INTERFACE} address {node.gateway_mac} type veth"
+            f" peer name {GATEWAY_PEER} netns {switch}",
             f"addr add {gateway} dev {GATEWAY_INTERFACE}",
             f"link set {GATEWAY_INTERFACE} up",
             f"neigh add {VIRTUAL_NEXT_HOP} lladdr {VIRTUAL_ROUTER_MAC} dev {GATEWAY_INTERFACE} nud permanent",
@@ -185,20 +186,19 @@ def _wire_node(state: ClusterState, node: NodeNetwork, number: int) -> None:
 
 
 def set_routes(state: ClusterState, node: NodeNetwork, mode: Mode) -> None:
-    """The node's routes of a mode. Those of routed mode are always there, the overlay's wins by its metric's absence."""
+    """The routes of a mode. Both may be there at once: then the kernel takes the longer prefix, which is routed's."""
     for other in state.nodes:
         if other is not node:
-            _ip([f"route replace {other.pod_cidr} via {other.node_ip} dev eth0"], node.name)
-    overlay = f"{state.config.cluster_cidr} via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink"
-    if mode == "overlay":
-        for other in state.nodes:
-            if other is not node:
-                _ip([f"route del {other.pod_cidr}"], node.name)
-        _ip([f"route replace {overlay}"], node.name)
-    elif subprocess.run(
-        ["ip", "-n", node.name, "route", "show", str(state.config.cluster_cidr)], capture_output=True, text=True
-    ).stdout:
-        _ip([f"route del {overlay}"], node.name)
+            _set_route(node, str(other.pod_cidr), f"via {other.node_ip} dev eth0", present=mode == "routed")
+    by_bridge = f"via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink"
+    _set_route(node, str(state.config.cluster_cidr), by_bridge, present=mode == "overlay")
+
+
+def _set_route(node: NodeNetwork, destination: str, way: str, present: bool) -> None:
+    argv = ["ip", "-n", node.name, "route"]
+    listed = subprocess.run([*argv, "show", "exact", destination], capture_output=True, text=True, timeout=30)
+    if present != bool(listed.stdout):
+        _run([*argv, "add" if present else "del", destination, *way.split()])
 
 
 def _wire_pod(node: NodeNetwork, pod: PodNetwork) -> None:
