@@ -183,7 +183,7 @@ class _Ledger:
 
     def assign(self, pod: JsonObject) -> JsonObject:
         """Place one pod and count it. Raises _Refused, and then nothing is counted."""
-        name = pod.get("metadata", {}).get("name")
+        name = (pod.get("metadata") or {}).get("name")
         if not is_valid_name(name):
             raise _Refused(
                 str(name or ""), "metadata.name", "a Pod needs a name", str(name or ""), "RFC 1123 subdomain"
@@ -191,6 +191,8 @@ class _Ledger:
         key = pod_key(pod)
         if key in self._keys:
             raise _Refused(key, "metadata.name", "two Pods have this name", key)
+        if not pod.get("spec"):
+            raise _Refused(key, "spec", "a Pod needs a spec with containers")
         try:
             node = self.nodes[choose_node(pod, self._loads)]
         except Unschedulable as error:

@@ -378,10 +378,10 @@ def test_creating_is_cheap():
         store = Store()
         watches = [store.watch(POD) for _ in range(3)]
         pods = [pod(f"w{index}") for index in range(1000)]
-        started = time.perf_counter()
+        started = time.thread_time()
         for wire in pods:
             store.create(wire)
-        elapsed = time.perf_counter() - started
+        elapsed = time.thread_time() - started
         assert all(len(watch.next(0)) == 1000 for watch in watches)
         return elapsed
 
