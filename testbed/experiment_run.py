@@ -93,8 +93,11 @@ def _measure(checked: CheckedExperiment, order: Order, folder: Path) -> int:
     seed = checked.experiment.seed
     with Recorder(folder) as recorder:
         recorder.begin(checked, command=sys.argv, seed=seed, smoke=order.smoke)
-        for each in checked.experiment.builds:
+        for number, each in enumerate(checked.experiment.builds):
             with build(checked, each, order.datapath, progress) as testbed:
-                recorder.environment(environment(testbed, seed=seed))
+                if number == 0:
+                    progress.start("the machine and its floors")
+                    recorder.environment(environment(testbed, seed=seed))
+                    progress.finish()
                 measure_build(testbed, checked, each, recorder, progress, seed)
     return 0

@@ -38,13 +38,11 @@ def print_table(summary: dict[str, Any]) -> None:
 
 
 def print_outcome(folder: Path, summary: dict[str, Any] | None) -> None:
-    """The result and where it is, on standard output; why it is not a clean success, on standard error."""
+    """The result and where it is, on standard output; that it is not whole, on standard error."""
     if summary is None:
         sys.stderr.write(f"No round was measured; what there is: {folder}\n")
         return
     print_table(summary)
-    for reason in summary["outcome"]["reasons"]:
-        sys.stderr.write(f"{reason}\n")
     if summary["status"] != "complete":
         sys.stderr.write("The run ended early: these are the samples so far, marked partial.\n")
     sys.stdout.write(f"report: {folder / 'report.html'}\n")
