@@ -78,6 +78,9 @@ def probe_problems(document: Document, probes: Mapping[int, Probe], names: Names
             yield document.problem(
                 (*path, field), message, allowed=f"kind, name, {', '.join(sorted(allowed))}".rstrip(", ")
             )
+        if probe.tool == "sockperf":
+            for field in sorted(probe.model_fields_set & {"interval_ms", "warmup_s"}):
+                yield document.problem((*path, field), "has no effect with the tool sockperf, which is closed loop")
         if probe.takes_paths and not names.paths:
             yield document.problem(path, f"a probe of kind {probe.kind} needs a path, and the file has no paths")
         seen: set[str] = set()

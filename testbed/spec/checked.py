@@ -20,7 +20,8 @@ from topologies.fabric import Fabric, Shaping
 class CheckedExperiment:
     """An experiment in which everything that can be known before building is in order.
 
-    ``shaping`` maps link roles to values; ``text`` is the file as it was read, before ``overrides``.
+    ``shaping`` maps link roles to values. ``text`` is the experiment as YAML: the file as it was read or, with
+    ``overrides``, written anew with them applied, so that reading it again gives the same experiment.
     """
 
     experiment: Experiment

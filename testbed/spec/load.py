@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel
 
 from testbed.errors import InputError, Problem
@@ -39,7 +41,7 @@ from testbed.spec.models import (
 from testbed.spec.models import Path as PathModel
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.overrides import apply_overrides
-from testbed.spec.source import Document, FieldPath, read_documents, read_text
+from testbed.spec.source import Document, FieldPath, printable, read_documents, read_text
 from testbed.spec.structure import sound, sound_fields, structure_problems
 from topologies import TOPOLOGIES
 
@@ -60,6 +62,11 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> CheckedE
         raise InputError(problems)
     document, found = apply_overrides(document, overrides)
     problems += found
+    if overrides:
+        # What is kept with the results must say what was measured; comments are lost on this way only.
+        text = f"# {file.name} with {' '.join(map(shlex.quote, overrides))}\n" + yaml.safe_dump(
+            document.value, sort_keys=False
+        )
     if isinstance(document.value, dict) and not document.value.get("probes"):
         problems.append(document.problem(("probes",), "needs at least one probe"))
     return _checked(document, problems, file, text, tuple(overrides), ())
@@ -95,26 +102,28 @@ def _name_of(file: Path) -> str:
 
 def _topology_document(text: str) -> Document:
     """``leaf_spine,leaves=2`` as the experiment that it stands for."""
+    shown = printable(text)
     name, *rest = text.split(",")
     if name not in TOPOLOGIES:
         message = f"there is no such topology, and no such file{suggestion(name, TOPOLOGIES)}"
         allowed = f"{names_text(TOPOLOGIES)}, or a YAML file"
-        raise InputError([Problem(text, 0, "", message, allowed=allowed)])
+        raise InputError([Problem(shown, 0, "", message, allowed=allowed)])
     parameters: dict[str, int] = {}
     problems = []
     for part in rest:
         key, _, number = part.partition("=")
         if not re.fullmatch(r"-?[0-9]{1,18}", number):
             message = "a parameter is written NAME=NUMBER"
-            problems.append(Problem(text, 0, "", message, part, names_text(TOPOLOGIES[name].parameters())))
+            known = names_text(TOPOLOGIES[name].parameters())
+            problems.append(Problem(shown, 0, "", message, printable(part), known))
         elif key in parameters:
-            problems.append(Problem(text, 0, "", "a parameter is given twice", part))
+            problems.append(Problem(shown, 0, "", "a parameter is given twice", printable(part)))
         else:
             parameters[key] = int(number)
     if problems:
         raise InputError(problems)
     value = {"format": FORMAT, "name": name, "topology": {"name": name, "parameters": parameters}}
-    return Document(text, 0, value, {})
+    return Document(shown, 0, value, {})
 
 
 def _read_single(file: Path) -> tuple[Document | None, str, list[Problem]]:

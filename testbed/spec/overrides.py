@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from testbed.errors import Problem
-from testbed.spec.source import Document, FieldPath, field_text, parse_value, value_text
+from testbed.spec.source import Document, FieldPath, field_text, parse_value, printable, value_text
 
 _FORM = "FIELD=VALUE with a field such as rounds, topology.parameters.leaves or probes[0].duration_s"
 _STEP = re.compile(r"(?:^|\.)([A-Za-z0-9_-]+)|\[([0-9]{1,6})\]|\[\"([^\"]+)\"\]")
@@ -32,7 +32,7 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> tuple[Docum
     """The document with every override that can be made, in the order given, and a problem for each that cannot."""
     problems: list[Problem] = []
     for override in overrides:
-        option = f"--set {override}"
+        option = printable(f"--set {override}")
         name, separator, text = override.partition("=")
         try:
             if not separator:

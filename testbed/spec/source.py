@@ -23,7 +23,7 @@ FieldPath = tuple[str | int, ...]
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
-MAX_VALUES = 500_000  # after aliases are followed; about 20,000 pods
+MAX_VALUES = 200_000  # after aliases are followed; about 10,000 pods
 
 _NULL = re.compile(r"(~|null|Null|NULL|)\Z")
 _TRUE = re.compile(r"(true|True|TRUE|yes|Yes|YES|on|On|ON)\Z")
@@ -45,14 +45,18 @@ def field_text(path: FieldPath) -> str:
         elif re.fullmatch(r"[\w-]+", step):
             text += f".{step}" if text else step
         else:
-            text += f"[{json.dumps(step, ensure_ascii=False)}]"
+            text += f"[{printable(json.dumps(step, ensure_ascii=False))}]"
     return text
+
+
+def printable(text: str) -> str:
+    """Without what could end a line or steer a terminal: other people's files are quoted in messages."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def value_text(value: Any) -> str:
     """A value on one line, shortened, for an error message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    text = "".join(character if character.isprintable() else "?" for character in text)
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 100 else text[:97] + "..."
 
 
@@ -74,7 +78,7 @@ class Document:
         """A problem of the field at ``path``. A field that is not written down is reported where it should stand."""
         file, line = self.where(path)
         got = "" if value is None else value_text(value)
-        return Problem(file, line, field_text(path), message, got, allowed)
+        return Problem(file, line, field_text(path), printable(message), got, printable(allowed))
 
     def where(self, path: FieldPath) -> tuple[str, int]:
         for length in range(len(path), -1, -1):
@@ -142,8 +146,9 @@ def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]
         line = text.count("\n", 0, error.position) + 1
         character = f"character U+{error.character:04X}" if isinstance(error.character, int) else ""
         problems.append(Problem(file, line, "", "is not YAML: a character that YAML does not allow", character))
-    except yaml.YAMLError as error:
-        problems.append(Problem(file, 0, "", f"is not YAML: {error}"))
+    except UnicodeEncodeError:
+        # A command line that is not UTF-8 reaches Python as lone surrogates.
+        problems.append(Problem(file, 0, "", "is not UTF-8 text"))
     except _Refused as refusal:
         problems.append(refusal.problem)
     return documents, problems
@@ -312,7 +317,7 @@ class _Reader:
 
     def _problem(self, node: _Node, path: FieldPath, message: str, value: str | None = None) -> None:
         got = "" if value is None else value_text(value)
-        self.problems.append(Problem(self.file, node.line, field_text(path), message, got))
+        self.problems.append(Problem(self.file, node.line, field_text(path), printable(message), got))
 
 
 def scalar(text: str, plain: bool, tag: str | None) -> str | int | float | bool | None:
