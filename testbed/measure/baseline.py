@@ -21,7 +21,7 @@ from typing import Any
 
 from testbed.cluster.values import VXLAN_UDP_PORT, IPAddress
 from testbed.measure.probes import exchange, sockperf
-from testbed.measure.probes.base import ECHO_PORT, PROGRAM_LIMIT_S, SOCKPERF_PORT
+from testbed.measure.probes.base import ECHO_PORT, PROGRAM_LIMIT_S
 from testbed.measure.process import Servers, run_program, start, stop
 from testbed.network import netns
 from testbed.spec.endpoints import EndpointRef
@@ -139,8 +139,7 @@ def measure() -> dict[str, Any]:
     """
     with _network(_FLOOR_SETUP) as floor, Servers(floor) as servers:
         servers.echo(_SERVER, "udp", ECHO_PORT)
-        server = ["sockperf", "server", "-i", _ADDRESSES[_SERVER], "-p", str(SOCKPERF_PORT)]
-        servers.ensure(_SERVER, server)
+        servers.ensure(_SERVER, sockperf.server_argv(_ADDRESSES[_SERVER]))
         # sockperf sleeps for 2 s before it sends; the other figures are measured meanwhile.
         client = start(floor, _CLIENT, sockperf.client_argv(_ADDRESSES[_SERVER], 1, _PAYLOAD_BYTES))
         try:

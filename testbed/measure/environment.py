@@ -13,6 +13,7 @@ from typing import Any
 
 from testbed.measure import baseline, fidelity
 from testbed.measure.interface import Network
+from testbed.measure.placement import measuring_processor
 
 _REPOSITORY = Path(__file__).parents[2]
 _VERSION = re.compile(r"\d+(?:\.\d+)+|(?<=iputils )\d+")
@@ -33,6 +34,7 @@ def environment(network: Network, *, seed: int) -> dict[str, Any]:
         "cpu_model": parse_cpu_model(Path("/proc/cpuinfo").read_text()),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "measuring_processor": measuring_processor(),
         "git_revision": git_revision(),
         "seed": seed,
         "ovs": facts.get("ovs_version"),

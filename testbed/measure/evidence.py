@@ -138,7 +138,7 @@ def judge(wanted: Expected, frames: Sequence[Frame], marker: bytes, answered: bo
         inner=None if shown is None else _fields(shown.innermost),
         vni=None if shown is None else shown.vni,
         via=_routers(request),
-        frames=tuple(frame for frame, _ in probe),
+        frames=tuple(frame for frame, _ in sorted(probe, key=_along_the_way)),
     )
 
 
@@ -182,11 +182,17 @@ def _fields(packet: Packet) -> dict[str, Any]:
     }
 
 
-def _routers(request: Sequence[tuple[Frame, Packet]]) -> tuple[str, ...]:
-    """The elements that forwarded the request: each took it in and sent it out again with a TTL one lower.
+def _along_the_way(seen: tuple[Frame, Packet]) -> tuple[bool, int, bool]:
+    """Sorts the request before the answer, and each by its hops: the TTL falls on the way.
 
-    The TTL orders them, not the time: a frame is stamped only once the kernel has switched its stamping on.
+    Not by time: frames are stamped exactly only once the kernel has switched its stamping on, which takes it a while.
     """
+    frame, packet = seen
+    return packet.innermost.udp_dst != ECHO_PORT, -packet.ttl, not frame.outgoing
+
+
+def _routers(request: Sequence[tuple[Frame, Packet]]) -> tuple[str, ...]:
+    """The elements that forwarded the request, in order: each took it in and sent it out with a TTL one lower."""
     inward = {frame.element: packet.ttl for frame, packet in request if not frame.outgoing}
     outward = {frame.element: packet.ttl for frame, packet in request if frame.outgoing}
     forwarded = [element for element in inward if outward.get(element) == inward[element] - 1]

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO
 
 from testbed.measure.interface import Places
+from testbed.measure.placement import on_measuring_processor
 from testbed.network.netns import entered
 from testbed.spec.endpoints import EndpointRef
 
@@ -21,6 +22,7 @@ _CLIENTS = Path(__file__).parent / "clients"
 _START_LIMIT_S = 10.0
 _STOP_LIMIT_S = 2.0
 _POLL_S = 0.002
+_TASKSET = on_measuring_processor([])[0]
 # Socket states in /proc/net (linux/tcp_states.h): TCP_LISTEN, and TCP_CLOSE for a UDP socket that is not connected.
 _LISTEN, _UNCONNECTED = "0A", "07"
 
@@ -105,6 +107,8 @@ def last_line(output: bytes) -> str:
 
 def _name(argv: object) -> str:
     words = [str(word) for word in argv] if isinstance(argv, Sequence) and not isinstance(argv, str) else [str(argv)]
+    if words[0] == _TASKSET:
+        words = words[3:]
     script = next((word for word in words if word.endswith(".py")), words[0])
     return Path(script).name
 
@@ -132,7 +136,8 @@ class Servers:
 
     def echo(self, endpoint: EndpointRef, protocol: str, server_port: int) -> None:
         """Our echo server at the endpoint's address, ready when this returns."""
-        self.ensure(endpoint, client_argv("echo.py", protocol, self._places.address(endpoint), server_port))
+        argv = client_argv("echo.py", protocol, self._places.address(endpoint), server_port)
+        self.ensure(endpoint, on_measuring_processor(argv))
 
     def ensure(self, endpoint: EndpointRef, argv: Sequence[str]) -> None:
         """A server that runs and has opened its socket; started anew if it has ended meanwhile.

@@ -94,7 +94,9 @@ class Recorder:
     def _copy_manifest(self, file: Path, base: Path) -> None:
         resolved, root = file.resolve(), base.resolve()
         name = resolved.relative_to(root) if resolved.is_relative_to(root) else Path(file.name)
-        target = self.directory / "manifests" / name
+        # Where the experiment keeps them in manifests/ anyway, its copy finds them there too and can be run again.
+        inside = self.directory if name.parts[0] == "manifests" else self.directory / "manifests"
+        target = inside / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, file.read_bytes())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from testbed.measure import evidence, fidelity
 from testbed.measure.capture import capturing, pcap
 from testbed.measure.interface import Network
+from testbed.measure.placement import SwitchPlacement
 from testbed.measure.plan import (
     Arm,
     Attempt,
@@ -22,7 +23,7 @@ from testbed.measure.plan import (
     source_port,
     used_paths,
 )
-from testbed.measure.probes import run_probe
+from testbed.measure.probes import LATENCY_KINDS, run_probe
 from testbed.measure.probes.base import ECHO_PORT, Context, Result
 from testbed.measure.process import ProbeFailure, Servers
 from testbed.measure.recorder import Recorder, utc_now
@@ -59,13 +60,15 @@ def measure_build(
     per_round, budget = cells_per_round(experiment), rerun_budget(experiment.rounds)
     lossy = any(shaping.loss_pct for shaping in checked.shaping.values())
     progress.start(f"measuring {build.name}", experiment.rounds * per_round)
-    with Servers(network) as servers:
+    with Servers(network) as servers, SwitchPlacement() as switches:
         for round_number in range(1, experiment.rounds + 1):
             attempt_number = 0
             while True:
                 attempt_number += 1
                 attempt = plan_attempt(experiment, build, seed, round_number, attempt_number)
-                run = _AttemptRun(network, experiment, build, attempt, seed, lossy, servers, recorder, progress)
+                run = _AttemptRun(
+                    network, experiment, build, attempt, seed, lossy, servers, switches, recorder, progress
+                )
                 run.run()
                 if not run.causes or not budget:
                     progress.advance(n=per_round - run.cells_done)
@@ -87,6 +90,7 @@ class _AttemptRun:
     seed: int
     loss_configured: bool
     servers: Servers
+    switches: SwitchPlacement
     recorder: Recorder
     progress: Progress
     causes: list[str] = field(default_factory=list)
@@ -157,6 +161,10 @@ class _AttemptRun:
         context = Context(
             self.network, self.servers, cell.probe, source, target, payload_bytes, self._source_port(cell.path)
         )
+        if cell.probe.kind in LATENCY_KINDS:
+            self.switches.together()
+        else:
+            self.switches.apart()
         result = run_probe(context)
         lost = [] if result.lost is None else [("lost", [float(result.lost)])]
         self.recorder.cell(self.attempt, position, arm, cell, [*result.values, *lost])

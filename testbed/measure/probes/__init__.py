@@ -26,6 +26,9 @@ PROBES: dict[str, Callable[[Context], Result]] = {
     "command": command.run,
 }
 
+# They measure time, so everything on the way shares one processor (see testbed.measure.placement).
+LATENCY_KINDS = frozenset({"icmp_rtt", "udp_rr", "tcp_rr", "tcp_crr", "first_packet"})
+
 
 def run_probe(context: Context) -> Result:
     """Run one cell. Raises :class:`testbed.measure.process.ProbeFailure` with the cause when it gives no figures."""

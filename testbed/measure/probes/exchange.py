@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 
+from testbed.measure.placement import on_measuring_processor
 from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, PROGRAM_LIMIT_S, Context, Result
 from testbed.measure.process import ProbeFailure, client_argv, run_program
 
@@ -47,7 +48,9 @@ def command(
 ) -> list[str]:
     """The command line of our client; the words are explained in its own file."""
     fixed = (kind, address, ECHO_PORT, source_port, payload_bytes)
-    return client_argv("exchange.py", *fixed, duration_s, warmup_s, interval_ms or 0, ANSWER_LIMIT_S)
+    return on_measuring_processor(
+        client_argv("exchange.py", *fixed, duration_s, warmup_s, interval_ms or 0, ANSWER_LIMIT_S)
+    )
 
 
 def parse(output: bytes) -> tuple[int, int, array[int]]:

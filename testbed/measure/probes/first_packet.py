@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 
+from testbed.measure.placement import on_measuring_processor
 from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, Context, Result
 from testbed.measure.process import ProbeFailure, client_argv, read_line, start, stop
 
@@ -16,9 +17,8 @@ def run(context: Context) -> Result:
     for protocol in _METRICS:
         context.servers.echo(context.target, protocol, ECHO_PORT)
     arguments = (context.address, ECHO_PORT, context.source_port, context.payload_bytes, ANSWER_LIMIT_S)
-    process = start(
-        context.network, context.source, client_argv("first.py", *arguments), stdin=subprocess.PIPE, bufsize=0
-    )
+    argv = on_measuring_processor(client_argv("first.py", *arguments))
+    process = start(context.network, context.source, argv, stdin=subprocess.PIPE, bufsize=0)
     values: dict[str, list[float]] = {metric: [] for metric in _METRICS.values()}
     lost, begin = 0, time.monotonic()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from testbed.measure.placement import on_measuring_processor
 from testbed.measure.probes.base import PROGRAM_LIMIT_S, SOCKPERF_PORT, Context, Result
 from testbed.measure.process import ProbeFailure, run_program
 
@@ -21,7 +22,7 @@ def run(context: Context) -> Result:
     The log, not the summary: what the summary calls latency is half of the round trip.
     """
     network = context.network
-    context.servers.ensure(context.target, ["sockperf", "server", "-i", context.address, "-p", str(SOCKPERF_PORT)])
+    context.servers.ensure(context.target, server_argv(context.address))
     seconds = math.ceil(context.probe.duration_s + _LEFT_OUT_S)
     argv = client_argv(context.address, seconds, context.payload_bytes, context.source_port)
     output = run_program(network, context.source, argv, seconds + _IDLE_S + PROGRAM_LIMIT_S)
@@ -31,10 +32,16 @@ def run(context: Context) -> Result:
     return Result((("rtt_us", times_us),), lost, len(times_us))
 
 
+def server_argv(address: str) -> list[str]:
+    """sockperf as a server."""
+    return on_measuring_processor(["sockperf", "server", "-i", address, "-p", str(SOCKPERF_PORT)])
+
+
 def client_argv(address: str, seconds: int, payload_bytes: int, source_port: int = 0) -> list[str]:
     """sockperf as a client for whole seconds, with its log of every packet on standard output."""
     argv = ["sockperf", "ping-pong", "-i", address, "-p", str(SOCKPERF_PORT), "-t", str(seconds)]
-    return [*argv, "-m", str(payload_bytes), "--client_port", str(source_port), "--full-log", "/dev/stdout"]
+    argv += ["-m", str(payload_bytes), "--client_port", str(source_port), "--full-log", "/dev/stdout"]
+    return on_measuring_processor(argv)
 
 
 def parse(output: bytes) -> tuple[int, list[float]]:
