@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ SUPPORTED = "v1 Pod, or a v1 List of them"
 _POD_FIELDS = {
     (): {"apiVersion", "kind", "metadata", "spec", "status"},
     ("metadata",): {"name", "namespace", "labels", "annotations"},
-    ("spec",): {"containers", "nodeName", "nodeSelector"},
+    ("spec",): {
+        *("containers", "nodeName", "nodeSelector", "hostNetwork"),
+        *("hostname", "subdomain", "hostAliases", "dnsPolicy", "dnsConfig"),
+    },
     ("spec", "containers"): {"name", "image", "command", "args", "env", "ports"},
 }
 _NAMESPACE_FILE_LIMIT = 255  # NAME_MAX of linux/limits.h: a pod's network namespace is a file under /run/netns
@@ -203,14 +207,58 @@ def _pod_problems(manifest: Manifest) -> Iterator[Problem]:
     if not DNS_LABEL.fullmatch(namespace):
         yield manifest.problem(("metadata", "namespace"), "is not a name for a namespace", namespace, DNS_LABEL_FORM)
     yield from _label_problems(manifest, ("metadata", "labels"), metadata.get("labels") or {})
-    if spec.get("hostNetwork"):
-        yield manifest.problem(("spec", "hostNetwork"), "pods in their node's network are not supported", True, "false")
+    yield from _name_resolution_problems(manifest, spec)
     containers = spec.get("containers") or []
     if not containers:
         yield manifest.problem(("spec", "containers"), "a Pod needs at least one container")
     seen: dict[str, int] = {}
     for index, container in enumerate(containers):
         yield from _container_problems(manifest, ("spec", "containers", index), container, seen)
+
+
+_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+
+
+def _name_resolution_problems(manifest: Manifest, spec: JsonObject) -> Iterator[Problem]:
+    """What ends up in the pod's hostname, /etc/hosts and /etc/resolv.conf."""
+    for field_name in ("hostname", "subdomain"):
+        value = spec.get(field_name)
+        if value and not DNS_LABEL.fullmatch(value):
+            yield manifest.problem(("spec", field_name), "is not a name for a host", value, DNS_LABEL_FORM)
+    for index, alias in enumerate(spec.get("hostAliases") or ()):
+        path: FieldPath = ("spec", "hostAliases", index)
+        yield from _address_problems(manifest, (*path, "ip"), alias.get("ip"))
+        for number, name in enumerate(alias.get("hostnames") or ()):
+            if not is_valid_name(name):
+                yield manifest.problem(
+                    (*path, "hostnames", number), "is not a name for a host", name, DNS_SUBDOMAIN_FORM
+                )
+    policy = spec.get("dnsPolicy", "ClusterFirst")
+    config = spec.get("dnsConfig") or {}
+    if policy not in _DNS_POLICIES:
+        message = f"is not one of the values{suggestion(policy, _DNS_POLICIES)}"
+        yield manifest.problem(("spec", "dnsPolicy"), message, policy, names_text(_DNS_POLICIES))
+    elif policy == "None" and not config.get("nameservers"):
+        yield manifest.problem(("spec", "dnsConfig", "nameservers"), "is required with dnsPolicy None")
+    for index, address in enumerate(config.get("nameservers") or ()):
+        yield from _address_problems(manifest, ("spec", "dnsConfig", "nameservers", index), address)
+    for index, domain in enumerate(config.get("searches") or ()):
+        if not is_valid_name(domain.removesuffix(".")):
+            path = ("spec", "dnsConfig", "searches", index)
+            yield manifest.problem(path, "is not a domain", domain, DNS_SUBDOMAIN_FORM)
+    for index, option in enumerate(config.get("options") or ()):
+        path = ("spec", "dnsConfig", "options", index)
+        if not re.fullmatch(r"[a-z0-9-]+", option.get("name") or ""):
+            yield manifest.problem((*path, "name"), "is not an option of resolv.conf", option.get("name") or "nothing")
+        if not re.fullmatch(r"[A-Za-z0-9.-]*", option.get("value") or ""):
+            yield manifest.problem((*path, "value"), "is not an option's value", option["value"])
+
+
+def _address_problems(manifest: Manifest, path: FieldPath, address: str | None) -> Iterator[Problem]:
+    try:
+        ip_address(address or "")
+    except ValueError:
+        yield manifest.problem(path, "is not an IP address", address or "nothing")
 
 
 def _container_problems(

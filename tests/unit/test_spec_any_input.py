@@ -52,6 +52,14 @@ PODS: list[Any] = [
         "metadata": {"name": "a", "labels": {"app": "a"}, "annotations": {"x": "y"}},
         "spec": {
             "nodeSelector": {"kubernetes.io/hostname": "n1"},
+            "hostname": "h",
+            "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["x"]}],
+            "dnsPolicy": "None",
+            "dnsConfig": {
+                "nameservers": ["10.0.0.2"],
+                "searches": ["x.y"],
+                "options": [{"name": "ndots", "value": "1"}],
+            },
             "containers": [
                 {
                     "name": "main",
