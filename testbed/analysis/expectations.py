@@ -88,6 +88,7 @@ def _holds(expectation: Entry, value: float | None) -> bool:
 
 def _observed_text(entry: Entry) -> str:
     value = "not available" if entry["value"] is None else f"{entry['value']:.4g}"
-    place = " ".join(str(entry[key]) for key in ("build", "path", "arm") if entry.get(key))
+    build = "" if entry["build"] == "main" else entry["build"]
+    place = " ".join(word for word in (build, entry["path"], entry.get("arm", "")) if word)
     payload = f" {entry['payload_bytes']} bytes" if entry["payload_bytes"] is not None else ""
     return f"{place}{payload}: {value}"

@@ -45,6 +45,7 @@ _EVIDENCE_COLUMNS = (
     "via",
     "detail",
 )
+_LINE_TYPES = {"round": "int64", "attempt": "int64", "duration_s": "float64"}
 _CHUNK_BYTES = 1 << 18
 
 Document = dict[str, Any]
@@ -161,6 +162,8 @@ def _read_lines(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         if not isinstance(record, dict):
             raise InputError([Problem(str(file), number, "", "not a JSON object")])
         records.append(record)
+    if not records:
+        return pd.DataFrame({column: pd.Series(dtype=_LINE_TYPES.get(column, object)) for column in columns})
     frame = pd.DataFrame.from_records(records)
     return frame.reindex(columns=[*columns, *(column for column in frame.columns if column not in columns)])
 
@@ -169,7 +172,9 @@ def _read_samples(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise _error(file, "no such file: the run ended before its first sample")
     text = _decompress(file)
-    text = text[: text.rfind(b"\n") + 1]
+    text = text[: text.rfind(b"\n") + 1]  # a row that was cut off ends in no line break
+    if not text:
+        raise _error(file, "the run ended before its first sample")
     header = text[: text.find(b"\n") + 1].decode("utf-8", "replace").strip()
     if header != ",".join(SAMPLE_COLUMNS):
         raise InputError([Problem(str(file), 1, "", "other columns than expected", header, ",".join(SAMPLE_COLUMNS))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_TIMES = ("µs", "ms", "ns", "s")
 _UNITS = {
     "us": "µs",
     "ms": "ms",
@@ -22,18 +23,25 @@ _NOUNS = {
 
 def quantity(metric: str) -> str:
     """A metric as an axis label: ``rtt_us`` is "round-trip time (µs)"."""
-    noun = _NOUNS.get(metric) or metric.rpartition("_")[0].replace("_", " ") or metric
-    return f"{noun} ({unit(metric)})" if unit(metric) else noun
+    return f"{noun(metric)} ({unit(metric)})" if unit(metric) else noun(metric)
 
 
 def noun(metric: str) -> str:
-    """What a metric measures, without its unit."""
-    return _NOUNS.get(metric) or (metric.rpartition("_")[0].replace("_", " ") if unit(metric) else metric)
+    """What a metric measures, without its unit: ``jitter_ms`` is "jitter", ``requests_per_s`` "requests"."""
+    if metric in _NOUNS:
+        return _NOUNS[metric]
+    words = metric.removesuffix("_per_s") if metric.endswith("_per_s") else metric.rpartition("_")[0]
+    return (words if unit(metric) else metric).replace("_", " ")
+
+
+def is_time(metric: str) -> bool:
+    """Whether a metric is a time, so that more of it is slower."""
+    return unit(metric) in _TIMES
 
 
 def unit(metric: str) -> str:
     """The unit that a metric's name ends with, as it is printed; "" where it names none."""
-    return _UNITS.get(metric.rpartition("_")[2], "")
+    return "1/s" if metric.endswith("_per_s") else _UNITS.get(metric.rpartition("_")[2], "")
 
 
 def figures_text(value: float) -> str:

@@ -14,15 +14,15 @@ from testbed.analysis import facts, words
 from testbed.analysis.limits import limits
 from testbed.analysis.load import Results, load
 
-_FIRST = ("ratio", "payload_", "scaling", "cdf_", "throughput", "rounds_", "ratio_exploratory")
-_ALTERNATIVES = {
-    "ratio": "Ratio overlay over routed per path, with 95% interval and noise floor",
-    "ratio_exploratory": "Exploratory ratios with 95% interval and noise floor",
-    "payload_": "Median against payload, per mode",
-    "scaling": "Medians, ratio and flows from build to build",
-    "cdf_": "Distribution of the samples per path and mode",
-    "throughput": "Throughput per arm",
-    "rounds_": "Median of every round over time",
+# Figures in the order of the page: the files' pattern and the text for who does not see the image.
+_FIGURES = {
+    "ratio.svg": "Ratio overlay over routed per path, with 95% interval and noise floor",
+    "payload_*.svg": "Median against payload, per mode",
+    "scaling.svg": "Medians, ratio and flows from build to build",
+    "cdf_*.svg": "Distribution of the samples per path and mode",
+    "throughput*.svg": "Throughput per arm",
+    "rounds_*.svg": "Median of every round over time",
+    "ratio_exploratory.svg": "Exploratory ratios with 95% interval and noise floor",
 }
 
 
@@ -72,21 +72,16 @@ def page(results: Results) -> str:
 
 
 def _figures(directory: Path) -> list[dict[str, str]]:
-    """The figures as data URIs. As images and not inline: the ids inside of several SVGs would collide on one page."""
-    found = []
-    for file in directory.glob("*.svg"):
-        kind = next((kind for kind in (*_FIRST[:1], *_FIRST[:0:-1]) if file.stem.startswith(kind)), file.stem)
-        kind = "ratio_exploratory" if file.stem == "ratio_exploratory" else kind
-        data = base64.b64encode(file.read_bytes()).decode("ascii")
-        found.append(
-            {
-                "name": file.stem,
-                "kind": kind,
-                "alternative": _ALTERNATIVES.get(kind, file.stem),
-                "uri": f"data:image/svg+xml;base64,{data}",
-            }
-        )
-    return sorted(found, key=lambda figure: (_FIRST.index(figure["kind"]), figure["name"]))
+    """The figures as data URIs. As images, not inline: the ids inside of several SVGs would collide on one page."""
+    return [
+        {
+            "name": file.stem,
+            "alternative": alternative,
+            "uri": f"data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}",
+        }
+        for pattern, alternative in _FIGURES.items()
+        for file in sorted(directory.glob(pattern))
+    ]
 
 
 def _environment(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from testbed.analysis.metrics import is_time
 from testbed.analysis.statistics import SIGNIFICANCE, Interval, smallest_p
 
 # With fewer rounds four Holm-corrected comparisons cannot reach p < 0.05: the smallest p of 8 rounds is 1/128.
@@ -37,7 +38,7 @@ def percent(ratio: float, *, signed: bool = True) -> str:
 
 def comparative(metric: str, ratio: float) -> str:
     """The word for a ratio above or below 1: slower or faster for a time, higher or lower for anything else."""
-    if metric.endswith(("_us", "_ms", "_ns", "_s")):
+    if is_time(metric):
         return "slower" if ratio > 1 else "faster"
     return "higher" if ratio > 1 else "lower"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import facts
-from testbed.analysis.cells import NO_PAYLOAD, Series, cells, samples_with_validity, series_of
+from testbed.analysis.cells import ATTEMPT, NO_PAYLOAD, Series, cells, samples_with_validity, series_of
 from testbed.analysis.load import Results, load
 from testbed.analysis.plots.style import join_words
 
@@ -19,7 +19,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class PlotData:
-    """A run's samples, its cells (see :mod:`testbed.analysis.cells`) and its summary."""
+    """A run's samples, the cells of its recorded attempts (:mod:`testbed.analysis.cells`) and its summary."""
 
     results: Results
     document: Entry
@@ -31,7 +31,11 @@ class PlotData:
         """From a results folder that has been summarised."""
         results = load(directory)
         samples = samples_with_validity(results)
-        return cls(results, results.document, samples, cells(samples))
+        table = cells(samples)
+        # An attempt that was cut off has no time to be drawn at, and no statistics.
+        recorded = pd.MultiIndex.from_frame(results.rounds[ATTEMPT])
+        table = table[pd.MultiIndex.from_frame(table[ATTEMPT]).isin(recorded)]
+        return cls(results, results.document, samples, table)
 
     @property
     def series(self) -> list[Series]:

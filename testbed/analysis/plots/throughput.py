@@ -20,7 +20,9 @@ _WIDTH = 0.26
 def throughput_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
     """One figure per throughput probe: a group of bars per path, each with its interval and its rounds."""
     for probe in dict.fromkeys(series.probe for series in data.series if series.metric == _METRIC):
-        shown = data.shown(probe, _METRIC)
+        shown = [series for series in data.shown(probe, _METRIC) if any(data.arm(series, arm) for arm in _ARMS)]
+        if not shown:
+            continue
         caption = data.caption(
             f"Bars: median of all intervals of {probe} in the valid rounds; lines: distribution-free 95% interval of "
             "the median over rounds; dots: the rounds.",
