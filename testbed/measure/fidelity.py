@@ -6,6 +6,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from testbed.network.netns import entered
 from testbed.spec.endpoints import EndpointRef
 
 STEAL_LIMIT_PCT = 2.0
+OTHER_LOAD_LIMIT_PCT = 10.0
 # The userspace datapath polls all ports of a vswitchd in one thread: above this, idle ports alone lengthen round trips.
 PORTS_PER_VSWITCHD_LIMIT = 25
 
@@ -28,21 +30,35 @@ Counters = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Clock ticks of all processors since boot, from the first line of /proc/stat (proc(5))."""
+    """Clock ticks of all processors since boot, from the first line of /proc/stat (proc(5)).
+
+    ``busy``: spent in programs and in the kernel for them. ``box``: the part of it that the box's own processes spent.
+    """
 
     total: int
     steal: int
+    busy: int
+    box: int
 
 
 def read_cpu_times() -> CpuTimes:
-    """The machine's processor times now."""
-    return parse_cpu_times(Path("/proc/stat").read_text())
+    """The machine's processor times now. Inside the box /proc shows the processes of the box only."""
+    processes = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile; its parent has its time once it has been waited for
+            processes.append(file.read_text())
+    return parse_cpu_times(Path("/proc/stat").read_text(), processes)
 
 
-def parse_cpu_times(text: str) -> CpuTimes:
-    """user, nice, system, idle, iowait, irq, softirq and steal add up to all time; guest is part of user already."""
-    ticks = [int(field) for field in text.splitlines()[0].split()[1:9]]
-    return CpuTimes(sum(ticks), ticks[7])
+def parse_cpu_times(stat: str, processes: Iterable[str]) -> CpuTimes:
+    """user, nice, system, idle, iowait, irq, softirq and steal add up to all time; guest is part of user already.
+
+    ``processes``: /proc/PID/stat of each; fields 14 to 17 are its own time and that of children it has waited for.
+    """
+    ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
+    # The name, in parentheses, may contain anything; field 3 is the first after it.
+    box = sum(int(field) for text in processes for field in text.rpartition(")")[2].split()[11:15])
+    return CpuTimes(sum(ticks), ticks[7], sum(ticks[:3]), box)
 
 
 def steal_pct(before: CpuTimes, after: CpuTimes) -> float:
@@ -51,18 +67,30 @@ def steal_pct(before: CpuTimes, after: CpuTimes) -> float:
     return 100.0 * (after.steal - before.steal) / total if total > 0 else 0.0
 
 
-def steal_cause(percent: float) -> str | None:
-    """The cause for a void round, if there was too much steal."""
+def other_load_pct(before: CpuTimes, after: CpuTimes) -> float:
+    """Percentage of all processor time between two readings that programs outside the box used."""
+    total = after.total - before.total
+    other = (after.busy - before.busy) - (after.box - before.box)
+    return 100.0 * max(other, 0) / total if total > 0 else 0.0
+
+
+def other_load_note(percent: float) -> str | None:
+    """What to tell the user when the machine is not the experiment's own. It voids nothing: the modes share it."""
+    if percent <= OTHER_LOAD_LIMIT_PCT:
+        return None
+    return f"other programs used {percent:.0f}% of the processors: round trips are longer and the noise floor is higher"
+
+
+def steal_causes(percent: float) -> list[str]:
+    """The cause for a void round, if the hypervisor took too much."""
     if percent <= STEAL_LIMIT_PCT:
-        return None
-    return f"the hypervisor took {percent:.1f}% of the processor time (limit {STEAL_LIMIT_PCT:g}%)"
+        return []
+    return [f"the hypervisor took {percent:.1f}% of the processor time (limit {STEAL_LIMIT_PCT:g}%)"]
 
 
-def lost_cause(lost: int, probe: str, path: str, loss_configured: bool) -> str | None:
-    """The cause for a void round, if probes were lost that nothing in the experiment loses."""
-    if not lost or loss_configured:
-        return None
-    return f"{probe} on {path}: {lost} lost, where no loss is configured"
+def lost_causes(lost: int, probe: str, path: str) -> list[str]:
+    """The cause for a void round, if probes were lost; for experiments that configure no loss."""
+    return [f"{probe} on {path}: {lost} lost, where no loss is configured"] if lost else []
 
 
 def counter_causes(before: Counters, after: Counters, mode: Mode, tunnelled_exchanges: int) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from testbed.measure.interface import Network
 from testbed.measure.process import Servers
@@ -42,9 +42,10 @@ class Context:
 @dataclass(frozen=True)
 class Result:
     """What one cell gave. ``values``: (metric with unit, figures). ``lost``: probes without an answer, None where that
-    cannot be told. ``exchanges``: how many packets went there and back at the least (for the bridges' counters)."""
+    cannot be told. ``exchanges``: how many packets went there and back at the least (for the bridges' counters).
+    ``retransmits``: segments that TCP sent again, where the tool says so."""
 
     values: tuple[tuple[str, Sequence[float]], ...]
     lost: int | None = None
     exchanges: int = 0
-    notes: dict[str, int] = field(default_factory=dict)
+    retransmits: int = 0

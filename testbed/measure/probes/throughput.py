@@ -12,8 +12,12 @@ from testbed.measure.probes.base import IPERF3_PORT, PROGRAM_LIMIT_S, Context, R
 from testbed.measure.process import ProbeFailure, start, stop
 
 INTERVAL_S = 0.1
+# RFC 9438. Linux's own default, but distributions and administrators set others, and results should not depend on that.
+CONGESTION_CONTROL = "cubic"
 # An interval that the end of the test cut short says little; iperf3 adds one of a few milliseconds.
 _SHORTEST_S = INTERVAL_S / 2
+# Intervals begin up to a few milliseconds beside the time they should.
+_TOLERANCE_S = INTERVAL_S / 10
 # iperf3 connects and exchanges its settings before its clock starts.
 _CONNECT_S = 0.05
 
@@ -21,21 +25,23 @@ _CONNECT_S = 0.05
 def run(context: Context) -> Result:
     """Megabit per second as the receiver got it (UDP) or as the sender's socket took it (TCP), per interval."""
     probe = context.probe
-    context.servers.ensure(context.target, ["iperf3", "-s", "-p", str(IPERF3_PORT), "-B", context.address])
+    interval = ["-i", str(INTERVAL_S), "-p", str(IPERF3_PORT), "-J"]
+    context.servers.ensure(context.target, ["iperf3", "-s", "-B", context.address, *interval])
     seconds = probe.warmup_s + probe.duration_s
-    argv = ["iperf3", "-c", context.address, "-p", str(IPERF3_PORT), "-J", "-t", str(math.ceil(seconds))]
-    argv += ["-i", str(INTERVAL_S)]
+    argv = ["iperf3", "-c", context.address, "-t", str(math.ceil(seconds)), *interval]
     if probe.protocol == "udp":
         # As fast as the sender can; what counts is what arrives, so the server's figures are asked for.
         argv += ["-u", "-b", "0", "--get-server-output"]
         seconds = math.ceil(seconds)  # the server's figures come only after a test that was not interrupted
+    else:
+        argv += ["-C", CONGESTION_CONTROL]
     process = start(context.network, context.source, argv)
     try:
         output = _output_after(process, seconds)
     finally:
         stop(process)
-    values, retransmits = parse(output.decode(errors="replace"), probe.warmup_s)
-    return Result((("throughput_mbps", values),), notes={"retransmits": retransmits})
+    values, retransmits = parse(output.decode(errors="replace"), probe.warmup_s, probe.warmup_s + probe.duration_s)
+    return Result((("throughput_mbps", values),), retransmits=retransmits)
 
 
 def _output_after(process: subprocess.Popen[bytes], seconds: float) -> bytes:
@@ -51,8 +57,8 @@ def _output_after(process: subprocess.Popen[bytes], seconds: float) -> bytes:
         raise ProbeFailure("iperf3 did not end") from None
 
 
-def parse(output: str, warmup_s: float) -> tuple[list[float], int]:
-    """iperf3's JSON: (Mbit/s of each interval after the warm-up, TCP segments sent again in them).
+def parse(output: str, begin_s: float, end_s: float) -> tuple[list[float], int]:
+    """iperf3's JSON: (Mbit/s of each interval between two times of the test, TCP segments sent again in them).
 
     Raises :class:`ProbeFailure` with iperf3's own words when it failed.
     """
@@ -67,7 +73,8 @@ def parse(output: str, warmup_s: float) -> tuple[list[float], int]:
     kept = [
         interval["sum"]
         for interval in receiver.get("intervals", [])
-        if interval["sum"]["start"] >= warmup_s - INTERVAL_S / 10 and interval["sum"]["seconds"] >= _SHORTEST_S
+        if begin_s - _TOLERANCE_S <= interval["sum"]["start"] < end_s - _TOLERANCE_S
+        and interval["sum"]["seconds"] >= _SHORTEST_S
     ]
     if not kept:
         raise ProbeFailure("iperf3 gave no interval after the warm-up")
