@@ -15,6 +15,7 @@ import yaml
 
 from testbed.errors import InputError
 from testbed.spec import load_experiment, load_topology_argument
+from testbed.spec.images import catalogue
 from testbed.spec.models import FIELDS_OF_KIND, Build, Experiment, Network, Probe
 from testbed.spec.schema import schema_text
 from topologies import TOPOLOGIES
@@ -240,6 +241,22 @@ def test_the_docs_name_every_field() -> None:
             assert about.get("description"), f"{field} of {model} has no description"
     for name in [*FIELDS_OF_KIND, *TOPOLOGIES]:
         assert f"`{name}`" in text
+
+
+def test_the_docs_list_every_topology_and_image() -> None:
+    text = (PROJECT / "docs" / "experiments.md").read_text()
+    for name, topology in TOPOLOGIES.items():
+        row = re.search(rf"^\| `{name}` \|.*$", text, re.MULTILINE)
+        assert row
+        for parameter in topology.parameters().values():
+            default_and_range = (
+                rf"`{parameter.name}` \({parameter.default}[^;)]*; {parameter.minimum}-{parameter.maximum}"
+            )
+            assert re.search(default_and_range, row.group()), f"{name}: {parameter}"
+        for role in topology.ROLES:
+            assert f"`{role}`" in row.group()
+    for image in catalogue():
+        assert f"| `{image}` |" in text
 
 
 def test_every_kind_of_probe_has_its_fields_declared() -> None:
