@@ -28,6 +28,7 @@ from tests.box.ovs_harness import (
     served,
     start_bridges,
     start_controller,
+    start_networks,
     wait_until,
 )
 
@@ -46,8 +47,9 @@ def measure(library: str, nodes: int, pods: int, repetitions: int) -> None:
     settings = [wire for wire in objects if wire["kind"] == "ConfigMap"]
     cluster = [wire for wire in objects if wire["kind"] != "ConfigMap"]
     with served(settings) as (store, url):
-        switches = start_bridges(state, ports=False)
+        start_networks()
         controller = start_controller(url, library)
+        switches = start_bridges(state, ports=False)
         wait_until(
             lambda: all("is_connected: true" in switch.vsctl("show") for switch in switches.values()), "all connected"
         )

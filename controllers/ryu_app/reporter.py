@@ -35,12 +35,15 @@ class Reporter:
     def run(self) -> None:
         """Report for ever. What an earlier controller reported goes first: it says nothing about this one's pushes."""
         written: dict[str, str] | None = None
+        failing = False
         while True:
             try:
                 written = self._existing() if written is None else self._write(written)
+                failing = False
             except (OSError, http.client.HTTPException, ApiError) as error:
-                LOG.warning("cannot report the status, trying again: %s", error)
-                written = None
+                if not failing:
+                    LOG.warning("cannot report the status, will try until it works: %s", error)
+                failing, written = True, None
                 hub.sleep(_RETRY_S)
             if written == self._wanted:
                 self._waiting.get()

@@ -51,6 +51,8 @@ class _Push:
     target: Flows
     versions: str
     sent: Filled
+    # Every message of the push: some errors about a flow come only with the commit.
+    flow_by_xid: dict[int, Flow | None]
     committing: bool = False
     error: str = ""
 
@@ -71,8 +73,9 @@ class Synchroniser:
     def __init__(self) -> None:
         self._view = ClusterView()
         self._compiler = Compiler()
-        self._versions = ""
-        self._changed = False
+        self._seen_versions = ""  # of the objects as last told
+        self._versions = ""  # of the objects that the targets were computed from
+        self._state_error = ""
         self._targets: dict[int, tuple[str, Flows]] = {}  # by datapath id: node name and its flows
         self._bridges: dict[int, _Bridge] = {}
         self._confirmed: dict[str, str] = {}  # by node name
@@ -86,13 +89,14 @@ class Synchroniser:
                 self._view.remove(event.object)
             else:
                 self._view.put(event.object)
-        self._versions = batch.versions
-        self._changed = True
+        self._seen_versions = batch.versions
 
     def connected(self, datapath_id: int, switch: Switch) -> None:
         """A switch has connected; whatever it holds, it will be given its whole table."""
         self._bridges[datapath_id] = _Bridge(switch)
         self._lost.discard(datapath_id)
+        if self._targets and datapath_id not in self._targets:
+            LOG.warning("a bridge has connected that is no node's: datapath %016x", datapath_id)
 
     def disconnected(self, datapath_id: int, switch: Switch) -> None:
         """A connection has ended. It may already have been replaced by a new one."""
@@ -105,10 +109,10 @@ class Synchroniser:
     def refused(self, datapath_id: int, switch: Switch, xid: int, reason: str) -> None:
         """The switch has answered a message with an error."""
         push = self._push_of(datapath_id, switch)
-        if push is None or xid not in push.sent.flow_by_xid:
+        if push is None or xid not in push.flow_by_xid:
             LOG.error("the bridge of %s reports an error about message %#x: %s", self._name(datapath_id), xid, reason)
             return
-        flow = push.sent.flow_by_xid[xid]
+        flow = push.flow_by_xid[xid]
         text = f"{reason}: {flow_text(flow).strip()}" if flow is not None else reason
         LOG.error("the bridge of %s refuses %s", self._name(datapath_id), text)
         push.error = push.error or text
@@ -126,6 +130,7 @@ class Synchroniser:
         elif not push.committing:
             push.committing = True
             push.sent = switch.commit(push.sent.bundle_id)
+            push.flow_by_xid.update(push.sent.flow_by_xid)
         else:
             bridge.installed, bridge.refused, bridge.push = push.target, None, None
         node_name = self._name(datapath_id)
@@ -134,8 +139,7 @@ class Synchroniser:
 
     def reconcile(self) -> None:
         """Start whatever pushes are needed and possible now. Call it after telling what has happened."""
-        if self._changed:
-            self._changed = False
+        if self._seen_versions != self._versions:
             self._recompute()
         for datapath_id, bridge in self._bridges.items():
             if bridge.push is not None or datapath_id not in self._targets:
@@ -146,7 +150,8 @@ class Synchroniser:
             replace_all = bridge.installed is None
             diff = FlowDiff((), target) if bridge.installed is None else _difference(bridge.installed, target)
             if diff or replace_all:
-                bridge.push = _Push(target, self._versions, bridge.switch.fill(diff, replace_all))
+                sent = bridge.switch.fill(diff, replace_all)
+                bridge.push = _Push(target, self._versions, sent, dict(sent.flow_by_xid))
             else:
                 bridge.installed = target
                 self._settle(node_name, self._versions, "")
@@ -156,15 +161,19 @@ class Synchroniser:
         status = dict(self._confirmed)
         status |= {f"{name}.error": text for name, text in self._errors.items()}
         status |= {f"{self._targets[lost][0]}.error": "disconnected" for lost in self._lost if lost in self._targets}
+        if self._state_error:
+            status |= {f"{name}.error": self._state_error for name, _ in self._targets.values()}
         return status
 
     def _recompute(self) -> None:
         try:
             state = self._view.state()
         except StateError as error:
-            LOG.error("%s", error)
-            self._errors = {node_name: str(error) for node_name, _ in self._targets.values()}
+            if str(error) != self._state_error:
+                LOG.error("the flows stay as they are: %s", error)
+            self._state_error = str(error)
             return
+        self._versions, self._state_error = self._seen_versions, ""
         flows = self._compiler.compile(state)
         self._targets = {node.datapath_id: (node.name, flows[node.name]) for node in state.nodes}
         for gone in self._confirmed.keys() - flows.keys():

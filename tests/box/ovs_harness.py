@@ -17,13 +17,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from controllers.pipeline import TABLES, compile_flows, parse_dump
 from testbed.cluster.assign import EdgeNode, assign
+from testbed.cluster.confirm import wait_confirmed
 from testbed.cluster.identity import (
     BRIDGE,
+    CONFIG_NAME,
+    CONFIG_NAMESPACE,
     GATEWAY_INTERFACE,
     GATEWAY_OF_PORT,
     GATEWAY_PEER,
     MANAGEMENT_INTERFACE,
+    STATUS_NAME,
+    STATUS_NAMESPACE,
     TUNNEL_INTERFACE,
     TUNNEL_OF_PORT,
     VIRTUAL_NEXT_HOP,
@@ -31,6 +37,7 @@ from testbed.cluster.identity import (
     pod_namespace,
     switch_namespace,
 )
+from testbed.cluster.kinds import CONFIG_MAP, KINDS
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
@@ -75,6 +82,19 @@ def pod_manifest(name: str, node_name: str) -> JsonObject:
     }
 
 
+def start_networks() -> None:
+    """The bridges that join the nodes: one for management, one as their underlay."""
+    _ip(
+        [
+            "link add mgmt type bridge",
+            f"addr add {_CONTROLLER_IP}/16 dev mgmt",
+            "link set mgmt up",
+            "link add underlay type bridge",
+            "link set underlay up",
+        ]
+    )
+
+
 @dataclass
 class Controller:
     """A running controller process."""
@@ -111,16 +131,7 @@ def served(objects: Iterable[JsonObject]) -> Iterator[tuple[Store, str]]:
 
 
 def start_bridges(state: ClusterState, ports: bool = True) -> dict[str, VSwitch]:
-    """Wire the nodes and start a bridge for each; ``ports=False``: only the management network and empty bridges."""
-    _ip(
-        [
-            "link add mgmt type bridge",
-            f"addr add {_CONTROLLER_IP}/16 dev mgmt",
-            "link set mgmt up",
-            "link add underlay type bridge",
-            "link set underlay up",
-        ]
-    )
+    """Wire the nodes and start a bridge for each; ``ports=False``: bridges without pods or anything else."""
     switches = []
     for number, node in enumerate(state.nodes):
         namespace = switch_namespace(node.name)
@@ -156,7 +167,7 @@ def _wire_node(state: ClusterState, node: NodeNetwork, number: int) -> None:
             f"link set u{number} master underlay up",
         ]
     )
-    others = [other for other in state.nodes if other is not node]
+    others = [other for other in state.nodes if other.name != node.name]
     _ip(
         [
             "link set lo up",
@@ -188,7 +199,7 @@ def _wire_node(state: ClusterState, node: NodeNetwork, number: int) -> None:
 def set_routes(state: ClusterState, node: NodeNetwork, mode: Mode) -> None:
     """The routes of a mode. Both may be there at once: then the kernel takes the longer prefix, which is routed's."""
     for other in state.nodes:
-        if other is not node:
+        if other.name != node.name:
             _set_route(node, str(other.pod_cidr), f"via {other.node_ip} dev eth0", present=mode == "routed")
     by_bridge = f"via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink"
     _set_route(node, str(state.config.cluster_cidr), by_bridge, present=mode == "overlay")
@@ -236,9 +247,71 @@ def dump_flows(switch: VSwitch, *options: str) -> str:
     return switch.ofctl("dump-flows", "--no-stats", *options, BRIDGE)
 
 
-def state_of(store: Store, kinds: Sequence[Any]) -> ClusterState:
-    """The cluster state in a store."""
-    return cluster_state(wire for kind in kinds for wire in store.list(kind).items)
+@dataclass
+class Cluster:
+    """A running cluster: the API's store, the bridges by node name, the controller."""
+
+    store: Store
+    api_url: str
+    switches: dict[str, VSwitch]
+    controller: Controller
+
+    @property
+    def objects(self) -> list[JsonObject]:
+        return [wire for kind in KINDS for wire in self.store.list(kind).items]
+
+    @property
+    def state(self) -> ClusterState:
+        return cluster_state(self.objects)
+
+    @property
+    def status(self) -> dict[str, str]:
+        """What the controller has reported."""
+        return dict(self.store.get(CONFIG_MAP, STATUS_NAME, STATUS_NAMESPACE)["data"])
+
+    def set_mode(self, mode: Mode) -> JsonObject:
+        """Change the mode in the cluster's settings; flows only, no routes."""
+        return self.store.patch(CONFIG_MAP, CONFIG_NAME, {"data": {"mode": mode}}, CONFIG_NAMESPACE)
+
+    def confirm(self, *changed: JsonObject) -> None:
+        """Wait until all bridges have confirmed the objects; without any, all that the flows depend on."""
+        everything = [wire for wire in self.objects if wire["metadata"]["name"] != STATUS_NAME]
+        wait_confirmed(self.store, self.switches, changed or everything, CONFIRM_TIMEOUT_S)
+
+    def assert_exact(self) -> None:
+        """Every bridge holds exactly the compiled flows."""
+        state = self.state
+        for name, switch in self.switches.items():
+            assert parse_dump(dump_flows(switch, "--no-names")) == compile_flows(state, name)
+
+
+@contextmanager
+def running_cluster(objects: Iterable[JsonObject], library: str) -> Iterator[Cluster]:
+    """The whole of it, confirmed."""
+    with served(objects) as (store, url):
+        start_networks()
+        controller = start_controller(url, library)
+        switches = start_bridges(cluster_state(wire for kind in KINDS for wire in store.list(kind).items))
+        cluster = Cluster(store, url, switches, controller)
+        cluster.confirm()
+        yield cluster
+        cluster.controller.kill()
+
+
+def name_tables(switch: VSwitch) -> None:
+    """Tell the bridge the tables' names, so that ``ovs-ofctl --names`` prints them."""
+    for table in TABLES.values():
+        switch.vsctl(
+            "--id=@table",
+            "create",
+            "Flow_Table",
+            f"name={table.name}",
+            "--",
+            "set",
+            "Bridge",
+            BRIDGE,
+            f"flow_tables:{table.number}=@table",
+        )
 
 
 def _no_offload(namespace: str, interface: str) -> None:
