@@ -22,10 +22,10 @@ _KEYS = ("build", "probe", "metric", "payload_bytes", "path", "statistic")
 FACTS = {
     "kernel": "kernel",
     "datapath": "datapath",
-    "ovs_version": "Open vSwitch",
+    "ovs": "Open vSwitch",
     "cpu_model": "CPU",
     "cores": "cores",
-    "pod_mtu_bytes": "MTU of the pods (bytes)",
+    "mtu_bytes": "MTU of the pods (bytes)",
 }
 
 

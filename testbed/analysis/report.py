@@ -55,6 +55,7 @@ def page(results: Results) -> str:
     return environment.get_template("report.html.j2").render(
         summary=document,
         experiment=results.experiment,
+        beside=facts.kernel_path(document),
         machine=facts.machine(results.environment, None),
         command=" ".join(map(str, results.run.get("command") or ())),
         primary=primary,

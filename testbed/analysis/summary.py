@@ -78,6 +78,8 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
         "started": results.run.get("started"),
         "finished": results.run.get("finished"),
         "primary_probe": primary,
+        "kernel_path": results.environment.get("kernel_path"),
+        "tool_floor_us": results.environment.get("tool_floor_us"),
         "method": _method(seed, resamples),
         "rounds": rounds,
         "arms": arms,
@@ -213,14 +215,13 @@ def _rounds(results: Results) -> Document:
     for build in builds:
         rows = attempts[attempts["build"] == build]
         valid = int(rows[rows["valid"] == True]["round"].nunique())  # noqa: E712 - a column, elementwise
-        planned_here = 1 if results.smoke else planned
         per_build.append(
             {
                 "build": build,
-                "planned": planned_here,
+                "planned": planned,
                 "valid": valid,
                 "void": len(rows) - int((rows["valid"] == True).sum()),  # noqa: E712
-                "missing": max(0, planned_here - valid),
+                "missing": max(0, planned - valid),
             }
         )
     void = [

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.analysis.comparisons import HEADLINE
+from testbed.analysis.facts import kernel_path
 from testbed.analysis.words import (
     arm_value,
     floor_text,
@@ -45,6 +46,8 @@ class ResultTable:
             names = varying(headline)
             for entry in headline:
                 yield Text(f"{what(entry)} {place(entry, names)}: {entry['verdict_text']}", style=_style(entry))
+        if beside := kernel_path(self._summary):
+            yield Text(beside)
         status = "" if self._summary["status"] == "complete" else f"; run {self._summary['status']}"
         yield Text(rounds_text(self._summary) + status)
         for item in self._summary["expectations"]:

@@ -58,7 +58,7 @@ def _edges(data: PlotData, probe: str) -> dict[str, int]:
         str(entry.get("name") or entry.get("kind")): entry.get("kind")
         for entry in data.results.experiment.get("probes") or ()
     }
-    mtu = data.results.environment.get("pod_mtu_bytes")
+    mtu = data.results.environment.get("mtu_bytes")
     if kinds.get(probe) not in _DATAGRAM_PROBES or not isinstance(mtu, Mapping):
         return {}
     return {mode: int(mtu[mode]) - _DATAGRAM_HEADER_BYTES for mode in _ARMS if mode in mtu}
