@@ -10,7 +10,7 @@ setup(
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["testbed*", "controllers*", "topologies*"]),
     include_package_data=True,
-    package_data={"testbed": ["**/*.j2", "**/*.json", "**/*.yaml", "**/py.typed"]},
+    package_data={"testbed": ["**/*.j2", "**/*.json", "**/*.yaml", "**/*.conf", "**/py.typed"]},
     install_requires=[
         "click>=8.1",
         "eventlet>=0.41",
@@ -22,7 +22,7 @@ setup(
         "numpy>=1.26",
         "os-ken>=4.2",
         "pandas>=2.0",
-        "pydantic>=2.7",
+        "pydantic>=2.11",
         "pyroute2>=0.7",
         "pyyaml>=6.0",
         "rich>=13",

@@ -11,7 +11,7 @@ from typing import Any
 from testbed.cluster.objects import JsonObject, object_name, pod_key
 from testbed.errors import RunError
 from testbed.network.place import Place
-from testbed.spec.images import container_argv
+from testbed.spec.images import container_argv, container_environment
 
 LOGS = Path("/run/containers")
 # How long a process may take to end after SIGTERM before it is killed (the pods' default grace period is longer;
@@ -44,7 +44,7 @@ class Containers:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": "/root",
             "HOSTNAME": place.hostname,
-            **{entry["name"]: str(entry.get("value", "")) for entry in container.get("env") or ()},
+            **container_environment(container),
         }
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": environment}
         with log.open("wb") as output:

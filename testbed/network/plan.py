@@ -98,4 +98,4 @@ class Plan:
 def make_plan(checked: CheckedExperiment, build: Build) -> Plan:
     """The plan of one build; the cluster starts in the experiment's first mode."""
     objects = checked.objects(build, checked.experiment.modes[0])
-    return Plan(checked.topology(build).fabric, objects, cluster_state(objects), build.idle_ports)
+    return Plan(checked.fabric(build), objects, cluster_state(objects), build.idle_ports)

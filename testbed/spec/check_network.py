@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 
 from testbed.cluster.assign import AssignmentError, AssignmentProblem
 from testbed.errors import Problem
-from testbed.spec.checked import link_shaping, make_objects, make_topology
+from testbed.spec.checked import link_shaping, make_fabric, make_objects
 from testbed.spec.manifests import Manifest
 from testbed.spec.models import Build, LinkProperties, Network, Topology, parse_cidr
 from testbed.spec.nearest import names_text, suggestion
@@ -94,7 +94,7 @@ def fabrics_of(topology: Topology, builds: Sequence[Build]) -> list[BuiltFabric]
     """Each build's fabric, for a topology and parameters that are in order."""
     several = len(builds) > 1
     return [
-        BuiltFabric(build, make_topology(topology, build, {}).fabric, f" in build {build.name}" if several else "")
+        BuiltFabric(build, make_fabric(topology, build, {}), f" in build {build.name}" if several else "")
         for build in builds
     ]
 

@@ -12,7 +12,7 @@ from testbed.cluster.values import Mode
 from testbed.spec.manifests import Manifest
 from testbed.spec.models import Build, Experiment, LinkProperties, Network, Topology
 from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
-from topologies import TOPOLOGIES, FabricTopo
+from topologies import TOPOLOGIES
 from topologies.fabric import Fabric, Shaping
 
 
@@ -32,23 +32,23 @@ class CheckedExperiment:
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def topology(self, build: Build) -> FabricTopo:
-        """The build's physical network as a Mininet topology; its ``fabric`` is the same as values."""
-        return make_topology(self.experiment.topology, build, self.shaping)
+    def fabric(self, build: Build) -> Fabric:
+        """The build's physical network."""
+        return make_fabric(self.experiment.topology, build, self.shaping)
 
     def objects(self, build: Build, mode: Mode) -> tuple[JsonObject, ...]:
         """The build's cluster as complete Kubernetes objects, with every address decided."""
         return make_objects(
-            self.topology(build).fabric,
+            self.fabric(build),
             self.experiment.network,
             mode,
             [manifest.object for manifest in self.manifests],
         )
 
 
-def make_topology(topology: Topology, build: Build, shaping: dict[str, Shaping]) -> FabricTopo:
+def make_fabric(topology: Topology, build: Build, shaping: dict[str, Shaping]) -> Fabric:
     """A topology with a build's parameters. Raises KeyError or ValueError for what the checks would refuse."""
-    return TOPOLOGIES[topology.name](shaping=shaping, **build_parameters(topology, build))
+    return TOPOLOGIES[topology.name].plan_fabric(build_parameters(topology, build), shaping)
 
 
 def build_parameters(topology: Topology, build: Build) -> dict[str, int]:

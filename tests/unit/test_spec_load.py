@@ -67,9 +67,7 @@ def test_the_demo_asks_what_it_says() -> None:
         "throughput": ("cross_leaf",),
         "first_packet": ("cross_leaf",),
     }
-    location = {
-        element.name: element.location for element in checked.topology(experiment.builds[0]).fabric.of_kind("node")
-    }
+    location = {element.name: element.location for element in checked.fabric(experiment.builds[0]).of_kind("node")}
     node = {m.object["metadata"]["name"]: m.object["spec"]["nodeName"] for m in checked.manifests}
     assert node["server-same-node"] == node["client"]
     assert node["server-same-leaf"] != node["client"]
@@ -122,9 +120,9 @@ probes: [{kind: udp_rr}]
     again.write_text(checked.text)
     assert load_experiment(again).experiment == checked.experiment
     small, large = checked.experiment.builds
-    assert len(checked.topology(small).fabric.of_kind("node")) == 6
-    assert len(checked.topology(large).fabric.of_kind("node")) == 10
-    wan = [link for link in checked.topology(large).fabric.links if link.role == "wan"]
+    assert len(checked.fabric(small).of_kind("node")) == 6
+    assert len(checked.fabric(large).of_kind("node")) == 10
+    wan = [link for link in checked.fabric(large).links if link.role == "wan"]
     assert len(wan) == 10
     assert {link.shaping for link in wan} == {checked.shaping["wan"]}
     kinds = [wire["kind"] for wire in checked.objects(large, "routed")]
@@ -166,14 +164,14 @@ def test_an_override_may_fill_in_what_is_not_there(tmp_path: Path) -> None:
         file, ["network.mtu_bytes=1400", "topology.parameters.nodes=3", 'topology.links={"access": {"rate": "1Gbit"}}']
     )
     assert checked.experiment.network.mtu_bytes == 1400
-    assert len(checked.topology(checked.experiment.builds[0]).fabric.of_kind("node")) == 3
+    assert len(checked.fabric(checked.experiment.builds[0]).of_kind("node")) == 3
     assert checked.shaping["access"].rate_mbit == 1000
 
 
 def test_a_topology_from_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "pods.yaml").write_text(POD % "a")
     checked = load_topology_argument("leaf_spine,leaves=3,spines=1", [tmp_path / "pods.yaml"])
-    fabric = checked.topology(checked.experiment.builds[0]).fabric
+    fabric = checked.fabric(checked.experiment.builds[0])
     assert len(fabric.of_kind("router")) == 4
     assert len(checked.manifests) == 1
     assert checked.experiment.name == "leaf_spine"
