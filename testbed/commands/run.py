@@ -54,7 +54,7 @@ def run(
     outcome = carry_out(Order(Path(experiment), Path(output) if output else None, overrides, smoke, datapath))
     print_outcome(outcome.folder, outcome.summary)
     if junit is not None and outcome.summary is not None:
-        from testbed.analysis import junit as junit_file
+        from testbed.analysis.junit import write as write_junit
 
-        junit_file.write(outcome.summary, Path(junit))
+        write_junit(outcome.summary, Path(junit))
     return outcome.exit_status
