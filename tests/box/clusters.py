@@ -15,7 +15,7 @@ from testbed.network.plan import Plan
 from testbed.network.testbed import Testbed
 from testbed.progress import PlainProgress
 from topologies import TOPOLOGIES
-from topologies.fabric import Shaping
+from topologies.fabric import Fabric, Shaping
 
 
 def pod(name: str, node: str | None = None, **spec: Any) -> dict[str, Any]:
@@ -36,7 +36,14 @@ def plan_of(
     **parameters: int,
 ) -> Plan:
     """The plan of a topology with some pods."""
-    fabric = TOPOLOGIES[topology](shaping=shaping or {}, **parameters).fabric
+    fabric = TOPOLOGIES[topology].plan_fabric(parameters, shaping)
+    return plan_on(fabric, pods, config=config, idle_ports=idle_ports)
+
+
+def plan_on(
+    fabric: Fabric, pods: Sequence[Mapping[str, Any]], *, config: NetworkConfig | None = None, idle_ports: int = 0
+) -> Plan:
+    """The plan of some pods on a fabric."""
     nodes = [
         EdgeNode(element.name, fabric.address(element.name).ip, location=element.location)
         for element in fabric.of_kind("node")
