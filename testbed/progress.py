@@ -121,7 +121,7 @@ class RichProgress:
         self._clock = clock
         self._console = console or Console(stderr=True)
         self._columns = (
-            TextColumn("{task.description:<10}"),
+            TextColumn("{task.description:<26}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[times]}", style="cyan"),
@@ -153,8 +153,15 @@ class RichProgress:
 
     def finish(self) -> None:
         if self._bars is not None and self._phase is not None:
-            self._phase.next_step = ""
-            self._draw()
+            phase = self._phase
+            self._bars.update(
+                self._bars.task_ids[0],
+                total=max(phase.done, 1),
+                completed=max(phase.done, 1),
+                times=f"done in {duration_text(phase.elapsed_s(self._clock()))}",
+                upcoming="",
+                refresh=True,
+            )
             self._bars.stop()
             self._bars = self._phase = None
 
@@ -165,7 +172,7 @@ class RichProgress:
         self._bars.update(
             self._bars.task_ids[0],
             completed=phase.done,
-            count=f"{phase.done}" + ("" if phase.total is None else f"/{phase.total}"),
+            count="" if phase.total is None else f"{phase.done}/{phase.total}",
             times=times_text(phase, self._clock()),
             upcoming=phase.next_step,
             refresh=True,

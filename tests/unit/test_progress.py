@@ -106,6 +106,7 @@ def test_bars_show_count_times_and_what_is_next(clock: FakeClock) -> None:
     progress.note("a note")
     progress.finish()
     assert "a note" in stream.getvalue()
+    assert "done in 3.0 s" in stream.getvalue()
 
 
 def test_steps_outside_a_phase_change_nothing(clock: FakeClock) -> None:
