@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 
 from testbed.measure.placement import on_measuring_processor
@@ -61,10 +62,6 @@ def parse(output: bytes) -> tuple[int, int, array[int]]:
     if header is None or len(body) % times.itemsize:
         raise ProbeFailure("the client's output is cut off")
     times.frombytes(body)
-    if header[3] != _native():
+    if header[3].decode() != sys.byteorder:
         times.byteswap()
     return int(header[1]), int(header[2]), times
-
-
-def _native() -> bytes:
-    return b"little" if array("H", [1]).tobytes()[0] else b"big"
