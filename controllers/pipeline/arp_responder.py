@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from controllers.pipeline.fields import ARP_REPLY, ARP_REQUEST, ETH_TYPE_ARP
 from controllers.pipeline.flow import IN_PORT, Flow, Move, Output, match, set_field
@@ -17,11 +17,14 @@ _IS_REPLY = set_field("arp_op", ARP_REPLY)
 _SEND_BACK = Output(IN_PORT)
 
 
-def arp_responder_flows(node: NodeNetwork, pods: Iterable[PodNetwork]) -> Iterator[Flow]:
-    """All flows of the table on one node: its gateway and its own pods."""
+def node_flows(node: NodeNetwork) -> Iterator[Flow]:
+    """What every node has: the answer for its gateway."""
     yield reply_flow(node.gateway_ip, node.gateway_mac, node_cookie(node.name))
-    for pod in pods:
-        yield reply_flow(pod.pod_ip, pod.pod_mac, pod_cookie(pod.key))
+
+
+def pod_flows(pod: PodNetwork) -> Iterator[Flow]:
+    """What a pod adds on its node: the answer for its address."""
+    yield reply_flow(pod.pod_ip, pod.pod_mac, pod_cookie(pod.key))
 
 
 def reply_flow(address: IPAddress, mac: str, cookie: int) -> Flow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from controllers.pipeline.flow import Flow, GotoTable, match, set_field
 from controllers.pipeline.tables import (
@@ -21,12 +21,15 @@ from testbed.cluster.identity import GATEWAY_OF_PORT, TUNNEL_OF_PORT
 from testbed.cluster.values import NodeNetwork, PodNetwork
 
 
-def classifier_flows(node: NodeNetwork, pods: Iterable[PodNetwork]) -> Iterator[Flow]:
-    """All flows of the table on one node."""
+def node_flows(node: NodeNetwork) -> Iterator[Flow]:
+    """What every node has."""
     yield tunnel_flow(node)
     yield gateway_flow(node)
-    for pod in pods:
-        yield pod_flow(pod)
+
+
+def pod_flows(pod: PodNetwork) -> Iterator[Flow]:
+    """What a pod adds on its node."""
+    yield pod_flow(pod)
 
 
 def tunnel_flow(node: NodeNetwork) -> Flow:

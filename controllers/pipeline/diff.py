@@ -21,8 +21,11 @@ class FlowDiff:
 
 def diff_flows(old: Iterable[Flow], new: Iterable[Flow]) -> FlowDiff:
     """The difference, each part in the order of its input."""
-    old_by_key = {flow.key: flow for flow in old}
-    new_by_key = {flow.key: flow for flow in new}
+    old, new = tuple(old), tuple(new)
+    # Most flows are the very same objects in both: those need no comparison.
+    shared = set(map(id, old)) & set(map(id, new))
+    old_by_key = {flow.key: flow for flow in old if id(flow) not in shared}
+    new_by_key = {flow.key: flow for flow in new if id(flow) not in shared}
     return FlowDiff(
         removed=tuple(flow for key, flow in old_by_key.items() if key not in new_by_key),
         added=tuple(flow for key, flow in new_by_key.items() if old_by_key.get(key) != flow),

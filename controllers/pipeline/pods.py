@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from controllers.pipeline.fields import family
 from controllers.pipeline.flow import Actions, Flow, GotoTable, Match, OutputField, match, set_field
@@ -26,15 +26,18 @@ from testbed.cluster.identity import GATEWAY_OF_PORT
 from testbed.cluster.values import IPAddress, NodeNetwork, PodNetwork
 
 
-def local_flows(node: NodeNetwork, pods: Iterable[PodNetwork]) -> Iterator[Flow]:
-    """All flows of this builder for one node."""
+def node_flows(node: NodeNetwork) -> Iterator[Flow]:
+    """What every node has."""
     yield own_gateway_flow(node)
     yield tunnel_end_flow(node)
     yield unknown_pod_flow(node)
     yield default_flow(node)
     yield output_flow()
-    for pod in pods:
-        yield pod_flow(pod)
+
+
+def pod_flows(pod: PodNetwork) -> Iterator[Flow]:
+    """What a pod adds on its node."""
+    yield pod_flow(pod)
 
 
 def to_gateway(node: NodeNetwork) -> Actions:

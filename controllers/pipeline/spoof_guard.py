@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from controllers.pipeline.fields import ETH_TYPE_ARP, family
 from controllers.pipeline.flow import Flow, GotoTable, match
@@ -11,13 +11,16 @@ from testbed.cluster.identity import GATEWAY_OF_PORT
 from testbed.cluster.values import NodeNetwork, PodNetwork
 
 
-def spoof_guard_flows(node: NodeNetwork, pods: Iterable[PodNetwork]) -> Iterator[Flow]:
-    """All flows of the table on one node."""
+def node_flows(node: NodeNetwork) -> Iterator[Flow]:
+    """What every node has."""
     yield gateway_ip_flow(node)
     yield gateway_arp_flow(node)
-    for pod in pods:
-        yield pod_ip_flow(pod)
-        yield pod_arp_flow(pod)
+
+
+def pod_flows(pod: PodNetwork) -> Iterator[Flow]:
+    """What a pod adds on its node."""
+    yield pod_ip_flow(pod)
+    yield pod_arp_flow(pod)
 
 
 def gateway_ip_flow(node: NodeNetwork) -> Flow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from importlib.util import find_spec
 
 from testbed.errors import MachineError
@@ -23,9 +22,3 @@ def library_name() -> str:
     if find_spec(PACKAGES[name]) is None:
         raise MachineError(f"the controller framework {name} is not installed: pip install {name}")
     return name
-
-
-def library_text() -> str:
-    """Name and version, for results. Raises MachineError as :func:`library_name`."""
-    name = library_name()
-    return f"{name} {version(name)}"
