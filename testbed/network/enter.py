@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 
 from testbed.errors import MachineError
@@ -23,7 +24,20 @@ def exec_in(running: Running, endpoint: EndpointRef, argv: Sequence[str]) -> int
     if child == 0:
         _become(running, place, argv)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if os.isatty(0):
+        _take_terminal()
     return status if status >= 0 else 128 - status
+
+
+def _take_terminal() -> None:
+    """Make the calling process's group the terminal's foreground group (Ctrl-C then goes to it alone).
+
+    An interactive shell looks for its own group there; the group of a process outside its PID namespace has no number
+    that it could see.
+    """
+    previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, previous)
 
 
 def _become(running: Running, place: Place, argv: Sequence[str]) -> None:
@@ -37,6 +51,9 @@ def _become(running: Running, place: Place, argv: Sequence[str]) -> None:
         # A PID namespace holds for children only.
         child = os.fork()
         if child == 0:
+            if os.isatty(0):
+                os.setpgid(0, 0)
+                _take_terminal()
             command = place.command(argv)
             os.execvp(command[0], command)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
