@@ -68,10 +68,15 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         server = undo.enter_context(_api_server(store))
         controller = ControllerProcess(server.url)
         wiring = Wiring(plan, datapath)
+        # The daemons take their time to end; meanwhile the wires are removed.
+        ending = openvswitch.Ending()
+        undo.callback(ending.wait)
         undo.callback(wiring.remove)
-        wiring.build(progress.advance)
+        wiring.make_management()
+        # The controller takes about as long to start as the wires take to be made.
         undo.callback(controller.stop)
         controller.start()
+        wiring.build(progress.advance)
         progress.advance("Open vSwitch")
         switches = {
             node.name: VSwitch(
@@ -80,7 +85,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
             for node in plan.state.nodes
         }
         openvswitch.start_all(list(switches.values()), datapath, f"tcp:{CONTROLLER_ADDRESS}:{OPENFLOW_PORT}")
-        undo.callback(openvswitch.stop_all, list(switches.values()))
+        undo.callback(ending.kill, list(switches.values()))
         progress.advance("flows")
         places = make_places(plan)
         undo.callback(_remove_places, places.values())

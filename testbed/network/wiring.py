@@ -59,14 +59,26 @@ class Wiring:
 
     # -- building -----------------------------------------------------------------------------------------------
 
+    def make_management(self) -> None:
+        """Out-of-band control: a bridge in the box's own namespace, with the controller's address. Needed by all else.
+
+        Raises RunError when the kernel refuses.
+        """
+        try:
+            with netlink.Netlink() as kernel:
+                kernel.request([netlink.bridge(_MANAGEMENT_BRIDGE)])
+                index = kernel.index(_MANAGEMENT_BRIDGE)
+                kernel.request([netlink.address(index, _MANAGEMENT_FIRST, _MANAGEMENT_PREFIX)])
+        except netlink.NetlinkError as error:
+            raise RunError(f"the kernel refused to build the network: {error}") from error
+
     def build(self, advance: Callable[[str], None]) -> None:
-        """Make everything; ``advance`` is told what is next. Raises RunError when the kernel refuses."""
+        """Make everything else; ``advance`` is told what is next. Raises RunError when the kernel refuses."""
         # A bind mount needs no descriptor, but the daemons of many nodes do.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         try:
             self._make_elements()
-            self._make_management()
             for node in self.plan.state.nodes:
                 advance(f"node {node.name}")
                 self._make_node(node)
@@ -136,13 +148,6 @@ class Wiring:
                         if end.address is not None
                     ]
                 )
-
-    def _make_management(self) -> None:
-        """Out-of-band control: a bridge in the box's own namespace, with the controller's address."""
-        with netlink.Netlink() as kernel:
-            kernel.request([netlink.bridge(_MANAGEMENT_BRIDGE)])
-            index = kernel.index(_MANAGEMENT_BRIDGE)
-            kernel.request([netlink.address(index, _MANAGEMENT_FIRST, _MANAGEMENT_PREFIX)])
 
     def _make_node(self, node: NodeNetwork) -> None:
         """A node's switch namespace with its ports, and its pods."""
