@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
@@ -31,18 +31,18 @@ _FLOOR_S, _WARMUP_S = 0.3, 0.05
 # The two kernel paths take turns, so that a drift of the machine meets both.
 _TURNS, _TURN_S = 5, 0.1
 
-_CLIENT, _SERVER = (EndpointRef("node", "", f"floor_{name}") for name in ("client", "server"))
+FLOOR_CLIENT, FLOOR_SERVER = (EndpointRef("node", "", f"floor_{name}") for name in ("client", "server"))
 _POD1, _NODE1, _NODE2, _POD2 = (
     EndpointRef("node", "", f"kernel_{name}") for name in ("pod1", "node1", "node2", "pod2")
 )
-_ADDRESSES = {_SERVER: "198.18.4.2", _POD2: "198.18.2.2"}
+_ADDRESSES = {FLOOR_SERVER: "198.18.4.2", _POD2: "198.18.2.2"}
 
 _FLOOR_SETUP = {
-    _CLIENT: """
+    FLOOR_CLIENT: """
         link add wire type veth peer name wire netns floor_server
         address add 198.18.4.1/24 dev wire
         link set wire up""",
-    _SERVER: """
+    FLOOR_SERVER: """
         address add 198.18.4.2/24 dev wire
         link set wire up""",
 }
@@ -87,7 +87,7 @@ _ROUTES = {
 }
 
 
-class _Namespaces:
+class Namespaces:
     """Bare network namespaces as places to run programs; an endpoint's name is its namespace."""
 
     def address(self, endpoint: EndpointRef) -> IPAddress:
@@ -102,7 +102,7 @@ class _Namespaces:
 
 
 @contextmanager
-def _network(setup: dict[EndpointRef, str], forwarding: Sequence[EndpointRef] = ()) -> Iterator[_Namespaces]:
+def _network(setup: dict[EndpointRef, str], forwarding: Sequence[EndpointRef] = ()) -> Iterator[Namespaces]:
     made: list[EndpointRef] = []
     try:
         for endpoint in setup:
@@ -113,17 +113,22 @@ def _network(setup: dict[EndpointRef, str], forwarding: Sequence[EndpointRef] = 
                     subprocess.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
         for endpoint, commands in setup.items():
             _ip(endpoint, commands)
-        yield _Namespaces()
+        yield Namespaces()
     finally:
         for endpoint in made:
             subprocess.run(["ip", "netns", "delete", endpoint.name], check=True)
+
+
+def floor_network() -> AbstractContextManager[Namespaces]:
+    """Two namespaces and a wire between them: :data:`FLOOR_CLIENT` and :data:`FLOOR_SERVER`."""
+    return _network(_FLOOR_SETUP)
 
 
 def _ip(endpoint: EndpointRef, commands: str) -> None:
     subprocess.run(["ip", "-netns", endpoint.name, "-batch", "-"], input=commands.encode(), check=True)
 
 
-def _round_trips_us(places: _Namespaces, source: EndpointRef, target: EndpointRef, duration_s: float) -> list[float]:
+def _round_trips_us(places: Namespaces, source: EndpointRef, target: EndpointRef, duration_s: float) -> list[float]:
     address = str(places.address(target))
     argv = exchange.command("udp_rr", address, payload_bytes=_PAYLOAD_BYTES, duration_s=duration_s, warmup_s=_WARMUP_S)
     _, _, times_ns = exchange.parse(run_program(places, source, argv, PROGRAM_LIMIT_S))
@@ -137,13 +142,13 @@ def measure() -> dict[str, Any]:
     ``tool_floor_us`` and ``sockperf_floor_us``: our client and sockperf over the bare wire. ``kernel_path``: medians
     of both modes, and the ratio overlay/routed as the median over the turns with its smallest and largest.
     """
-    with _network(_FLOOR_SETUP) as floor, Servers(floor) as servers:
-        servers.echo(_SERVER, "udp", ECHO_PORT)
-        servers.ensure(_SERVER, sockperf.server_argv(_ADDRESSES[_SERVER]))
+    with floor_network() as floor, Servers(floor) as servers:
+        servers.echo(FLOOR_SERVER, "udp", ECHO_PORT)
+        servers.ensure(FLOOR_SERVER, sockperf.server_argv(_ADDRESSES[FLOOR_SERVER]))
         # sockperf sleeps for 2 s before it sends; the other figures are measured meanwhile.
-        client = start(floor, _CLIENT, sockperf.client_argv(_ADDRESSES[_SERVER], 1, _PAYLOAD_BYTES))
+        client = start(floor, FLOOR_CLIENT, sockperf.client_argv(_ADDRESSES[FLOOR_SERVER], 1, _PAYLOAD_BYTES))
         try:
-            own_us = _round_trips_us(floor, _CLIENT, _SERVER, _FLOOR_S)
+            own_us = _round_trips_us(floor, FLOOR_CLIENT, FLOOR_SERVER, _FLOOR_S)
             kernel_path = _kernel_path()
             _, sockperf_us = sockperf.parse(client.communicate(timeout=PROGRAM_LIMIT_S)[0])
         finally:

@@ -128,6 +128,10 @@ class Servers:
     ) -> None:
         self.stop()
 
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """The servers that were started."""
+        return list(self._running.values())
+
     def stop(self) -> None:
         """End all servers."""
         for process in self._running.values():

@@ -29,19 +29,28 @@ def serve_tcp(server: socket.socket) -> None:
 
 
 def serve_connection(connection: socket.socket) -> None:
-    """Answer message after message until the client closes, or the message asks the server to."""
-    buffer = bytearray(LARGEST)
+    """Answer message after message until the client closes, or a message asks the server to.
+
+    Several messages may be under way at once, and arrive together or in pieces.
+    """
+    buffer = bytearray(2 * LARGEST)
     view = memoryview(buffer)
+    size = 0
     while True:
-        size, length, close = 0, HEADER.size, 0
-        while size < length:
-            received = connection.recv_into(view[size:])
-            if received == 0:
-                return
-            size += received
-            if size >= HEADER.size:
-                length, close, _ = HEADER.unpack_from(buffer)
-        connection.sendall(view[:length])
+        received = connection.recv_into(view[size:])
+        if received == 0:
+            return
+        size += received
+        complete = close = 0
+        while size - complete >= HEADER.size and not close:
+            length, wants_close, _ = HEADER.unpack_from(buffer, complete)
+            if size - complete < length:
+                break
+            complete, close = complete + length, wants_close
+        if complete:
+            connection.sendall(view[:complete])
+            view[: size - complete] = view[complete:size]
+            size -= complete
         if close:
             return
 

@@ -1,0 +1,88 @@
+"""Evidence from real packets: what the fabric carries in each mode is found, and what it must not carry would be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from testbed.measure import evidence
+from testbed.measure.capture import capturing
+from testbed.measure.evidence import Finding
+from testbed.measure.probes.base import ECHO_PORT
+from testbed.measure.process import Servers
+from testbed.network.testbed import Testbed
+from testbed.spec.endpoints import parse_endpoint
+from tests.box.clusters import cluster, plan_of, pod
+from tests.box.harness import USERS, run_in_box
+
+pytestmark = pytest.mark.box
+
+PATHS = {
+    "same_node": ("a", "b"),
+    "same_leaf": ("a", "c"),
+    "cross_leaf": ("a", "d"),
+    "node_to_node": ("node/n1", "node/n3"),
+    "node_to_pod": ("node/n1", "d"),
+    "pod_to_node": ("a", "node/n3"),
+}
+TUNNELLED = {"same_leaf", "cross_leaf", "node_to_pod"}
+
+
+def taken(testbed: Testbed, servers: Servers, source_port: int = 23456) -> dict[str, Finding]:
+    ends = {name: (parse_endpoint(source), parse_endpoint(target)) for name, (source, target) in PATHS.items()}
+    for _, target in ends.values():
+        servers.echo(target, "udp", ECHO_PORT)
+    with capturing(testbed.uplinks()) as capture:
+        return {
+            name: evidence.take(testbed, capture, source, target, source_port, f"evidence of {name}".encode())
+            for name, (source, target) in ends.items()
+        }
+
+
+def each_mode_is_proven() -> None:
+    pods = [pod("a", "n1"), pod("b", "n1"), pod("c", "n2"), pod("d", "n3")]
+    with cluster(plan_of("leaf_spine", pods)) as testbed, Servers(testbed) as servers:
+        for mode in ("overlay", "routed", "overlay"):
+            testbed.set_mode(mode)
+            for name, finding in taken(testbed, servers).items():
+                assert finding.ok, (mode, name, finding)
+                tunnelled = mode == "overlay" and name in TUNNELLED
+                assert (finding.outer is not None) is tunnelled, (mode, name, finding)
+                assert finding.vni == (testbed.state.config.vni if tunnelled else None)
+                if name == "same_node":
+                    assert finding.packets == 0
+                elif name == "same_leaf":
+                    assert finding.via == ("leaf1",)
+                else:
+                    assert finding.via in [("leaf1", spine, "leaf2") for spine in ("spine1", "spine2")]
+                if tunnelled and finding.outer:
+                    assert finding.outer["udp_dst"] == 4789
+        _other_source_ports_take_other_spines(testbed, servers)
+        _the_wrong_mode_would_be_noticed(testbed, servers)
+
+
+def _other_source_ports_take_other_spines(testbed: Testbed, servers: Servers) -> None:
+    """Equal-cost paths are chosen by ports too, and by the same ports the same way (fib_multipath_hash_policy=1)."""
+    ways = [taken(testbed, servers, port)["pod_to_node"].via for port in range(23000, 23016)]
+    again = [taken(testbed, servers, port)["pod_to_node"].via for port in range(23000, 23016)]
+    assert ways == again
+    assert len(set(ways)) == 2
+
+
+def _the_wrong_mode_would_be_noticed(testbed: Testbed, servers: Servers) -> None:
+    source, target = parse_endpoint("a"), parse_endpoint("d")
+    with capturing(testbed.uplinks()) as capture:
+        answered = evidence.send_probe(testbed, source, target, 23456, b"marker")
+        frames = capture.frames()
+    wanted = evidence.expected(testbed, source, target)
+    assert evidence.judge(wanted, frames, b"marker", answered).ok
+    routed = replace(wanted, mode="routed", encapsulated=False)
+    assert "VXLAN packets on the fabric in routed mode" in evidence.judge(routed, frames, b"marker", answered).detail
+    assert "VNI 1 instead of 2" in evidence.judge(replace(wanted, vni=2), frames, b"marker", answered).detail
+    assert not evidence.judge(wanted, frames, b"another marker", answered).ok
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_each_mode_is_proven(user: str) -> None:
+    run_in_box(each_mode_is_proven, user)

@@ -1,0 +1,234 @@
+"""Every probe with real packets: on a cluster in both modes, and on a bare wire where its timing can be checked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.errors import RunError
+from testbed.measure import baseline, fidelity
+from testbed.measure.placement import SwitchPlacement, measuring_processor
+from testbed.measure.probes import run_probe
+from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, Context, Result
+from testbed.measure.process import ProbeFailure, Servers, client_argv, run_program, server_sockets
+from testbed.network import netns
+from testbed.network.testbed import Testbed
+from testbed.spec.endpoints import EndpointRef, parse_endpoint
+from testbed.spec.models import Probe
+from tests.box.clusters import cluster, plan_of, pod
+from tests.box.harness import USERS, run_in_box
+
+pytestmark = pytest.mark.box
+
+
+def measured(
+    network: Any, servers: Servers, source: EndpointRef, target: EndpointRef, **fields: Any
+) -> dict[str, list[float]]:
+    """Run one short cell; the figures by metric, ``lost`` among them."""
+    probe = Probe.model_validate({"duration_s": 0.15, "warmup_s": 0.05} | fields)
+    result: Result = run_probe(Context(network, servers, probe, source, target, probe.payload_bytes[0], 23456))
+    figures = {metric: list(values) for metric, values in result.values}
+    return figures | ({} if result.lost is None else {"lost": [result.lost]})
+
+
+# -- on a cluster ------------------------------------------------------------------------------------------------
+
+
+def every_probe_measures_in_both_modes() -> None:
+    pods = [pod("a", "n1"), pod("b", "n1"), pod("c", "n3")]
+    ends = [(parse_endpoint(source), parse_endpoint(target)) for source, target in (("a", "b"), ("a", "c"))]
+    ends.append((parse_endpoint("node/n1"), parse_endpoint("node/n3")))
+    with cluster(plan_of("leaf_spine", pods)) as testbed, Servers(testbed) as servers, SwitchPlacement() as switches:
+        switches.together()
+        for mode in ("overlay", "routed"):
+            testbed.set_mode(mode)  # the echo servers of the first mode go on serving in the second
+            for source, target in ends:
+                for kind, metric in (("udp_rr", "rtt_us"), ("tcp_rr", "rtt_us"), ("tcp_crr", "connect_rtt_us")):
+                    figures = measured(testbed, servers, source, target, kind=kind)
+                    assert len(figures[metric]) > 20, (mode, kind, figures)
+                    assert 3 < statistics.median(figures[metric]) < 50_000, (mode, kind, figures)
+                    assert figures["lost"] == [0]
+                figures = measured(testbed, servers, source, target, kind="icmp_rtt")
+                assert len(figures["rtt_us"]) > 20 and figures["lost"] == [0], figures
+            first = measured(testbed, servers, *ends[1], kind="first_packet")
+            warm = measured(testbed, servers, *ends[1], kind="udp_rr")
+            # A packet that meets empty caches pays for them: address resolution on every hop, a miss in every switch.
+            assert statistics.median(first["first_packet_us"]) > 1.5 * statistics.median(warm["rtt_us"]), (first, warm)
+            assert min(first["first_connection_us"]) > 0
+            flows = measured(testbed, servers, *ends[0], kind="flow_count")["flows"]
+            assert flows == [float(count) for _, count in sorted(testbed.flow_counts().items())]
+            assert min(flows) > 5
+            switches.apart()
+            for protocol in ("tcp", "udp"):
+                figures = measured(testbed, servers, *ends[1], kind="throughput", protocol=protocol, duration_s=0.35)
+                assert 3 <= len(figures["throughput_mbps"]) <= 10, figures
+                assert 1 < statistics.median(figures["throughput_mbps"]) < 100_000
+            switches.together()
+        _mtu_arm(testbed, ends[1])
+        _user_command(testbed, servers, *ends[1])
+
+
+def _mtu_arm(testbed: Testbed, ends: tuple[EndpointRef, EndpointRef]) -> None:
+    testbed.set_mode("routed", 1450)
+    fidelity.check_pod_mtus(testbed, ends, 1450)
+    with pytest.raises(RunError, match="MTU of 1450 bytes, not 1500"):
+        fidelity.check_pod_mtus(testbed, ends, 1500)
+
+
+def _user_command(testbed: Testbed, servers: Servers, source: EndpointRef, target: EndpointRef) -> None:
+    """A user's own program with a server of its own: sockperf, once by its summary and once by our own probe."""
+    figures = measured(
+        testbed,
+        servers,
+        source,
+        target,
+        kind="command",
+        server_argv=["sockperf", "server", "-i", "{target}", "-p", "18000"],
+        argv=["sockperf", "ping-pong", "-i", "{target}", "-p", "18000", "-t", "1"],
+        pattern=r"percentile 50\.000 =\s+([\d.]+)",
+        scale=2,
+        metric="rtt_us",
+    )
+    (by_summary,) = figures["rtt_us"]
+    by_log = measured(testbed, servers, source, target, kind="udp_rr", tool="sockperf")
+    assert by_log["lost"] == [0]
+    assert len(by_log["rtt_us"]) > 100
+    assert 0.2 < by_summary / statistics.median(by_log["rtt_us"]) < 5
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_every_probe_measures_in_both_modes(user: str) -> None:
+    run_in_box(every_probe_measures_in_both_modes, user)
+
+
+# -- on a bare wire ----------------------------------------------------------------------------------------------
+
+CLIENT, SERVER = baseline.FLOOR_CLIENT, baseline.FLOOR_SERVER
+
+
+class Stall:
+    """Stops the echo server for a while, ``after_s`` from now."""
+
+    def __init__(self, servers: Servers, after_s: float, for_s: float) -> None:
+        (process,) = servers.processes()
+        self._pid, self._after_s, self._for_s = process.pid, after_s, for_s
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        time.sleep(self._after_s)
+        os.kill(self._pid, signal.SIGSTOP)
+        time.sleep(self._for_s)
+        os.kill(self._pid, signal.SIGCONT)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+
+def a_stall_counts_for_everything_that_it_delayed() -> None:
+    for kind in ("udp_rr", "tcp_rr", "tcp_crr"):
+        fields = {"kind": kind, "duration_s": 0.6, "warmup_s": 0.0}
+        metric = "connect_rtt_us" if kind == "tcp_crr" else "rtt_us"
+        with baseline.floor_network() as wire, Servers(wire) as servers:
+            servers.echo(SERVER, "udp" if kind == "udp_rr" else "tcp", ECHO_PORT)
+            with Stall(servers, after_s=0.3, for_s=0.1):
+                closed = measured(wire, servers, CLIENT, SERVER, **fields)[metric]
+            with Stall(servers, after_s=0.3, for_s=0.1):
+                open_loop = measured(wire, servers, CLIENT, SERVER, interval_ms=2, **fields)[metric]
+        # The closed loop waits and so sees the stall once; the open loop had a message due every 2 ms of it.
+        assert sum(value > 20_000 for value in closed) == 1, (kind, sorted(closed)[-5:])
+        late = [value for value in open_loop if value > 20_000]
+        assert 30 <= len(late) <= 60, (kind, len(late))
+        assert len(open_loop) == 300
+        if kind != "tcp_crr":
+            assert statistics.median(a - b for a, b in itertools.pairwise(late)) == pytest.approx(2000, rel=0.2)
+
+
+def test_a_stall_counts_for_everything_that_it_delayed() -> None:
+    run_in_box(a_stall_counts_for_everything_that_it_delayed, USERS[0])
+
+
+def lost_answers_are_counted() -> None:
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        servers.echo(SERVER, "udp", ECHO_PORT)
+        fields = {"kind": "udp_rr", "duration_s": 0.3, "warmup_s": 0.0}
+        with Stall(servers, after_s=0.2, for_s=1.5 * ANSWER_LIMIT_S):
+            closed = measured(wire, servers, CLIENT, SERVER, **fields)
+        assert closed["lost"] == [1]
+        assert max(closed["rtt_us"]) < ANSWER_LIMIT_S * 1e6
+        with Stall(servers, after_s=0.2, for_s=2 * ANSWER_LIMIT_S):
+            open_loop = measured(wire, servers, CLIENT, SERVER, interval_ms=10, **fields)
+        assert open_loop["lost"][0] + len(open_loop["rtt_us"]) == 30
+        assert 5 <= open_loop["lost"][0] <= 25
+
+
+def test_lost_answers_are_counted() -> None:
+    run_in_box(lost_answers_are_counted, USERS[0])
+
+
+def failures_name_their_cause() -> None:
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        with pytest.raises(ProbeFailure, match=r"exchange\.py ended with status 1: .*refused"):
+            run_program(wire, CLIENT, client_argv("exchange.py", "tcp_rr", "198.18.4.2", 9, 0, 64, 1, 0, 0, 1), 10)
+        with pytest.raises(ProbeFailure, match=r"server echo\.py ended at node/floor_server: .*assign"):
+            servers.ensure(SERVER, client_argv("echo.py", "udp", "192.0.2.1", ECHO_PORT))
+        with pytest.raises(ProbeFailure, match="cannot be started"):
+            servers.ensure(SERVER, ["/no/such/program"])
+        with pytest.raises(ProbeFailure, match=r"gave no result within 0\.2 s"):
+            run_program(wire, CLIENT, ["sleep", "5"], 0.2)
+        servers.echo(SERVER, "udp", ECHO_PORT)
+        (process,) = servers.processes()
+        assert len(server_sockets("floor_server")) == 1
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert measured(wire, servers, CLIENT, SERVER, kind="udp_rr")["lost"] == [0]  # started anew
+    assert servers.processes() == []
+
+
+def test_failures_name_their_cause() -> None:
+    run_in_box(failures_name_their_cause, USERS[0])
+
+
+def floors_are_measured() -> None:
+    figures = baseline.measure()
+    assert 2 < figures["tool_floor_us"] < 5000
+    assert 2 < figures["sockperf_floor_us"] < 5000
+    # Encapsulation is work: the kernel's own overlay is never the shorter way.
+    assert 1.0 < figures["kernel_path"]["ratio"] < 5
+    assert baseline.measure() is figures
+    assert not any(file.name.startswith(("floor_", "kernel_")) for file in netns.DIRECTORY.iterdir())
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_floors_are_measured(user: str) -> None:
+    run_in_box(floors_are_measured, user)
+
+
+def switches_are_moved_and_come_back() -> None:
+    with cluster(plan_of("single_switch", [pod("a"), pod("b")])) as testbed:
+        threads = [int(task.name) for pid in _switch_pids(testbed) for task in Path(f"/proc/{pid}/task").iterdir()]
+        everywhere = os.sched_getaffinity(0)
+        with SwitchPlacement() as switches:
+            switches.together()
+            assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {
+                frozenset({measuring_processor()})
+            }
+        assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset(everywhere)}
+
+
+def _switch_pids(testbed: Testbed) -> list[int]:
+    return [int((switch.directory / "vswitchd.pid").read_text()) for switch in testbed.switches.values()]
+
+
+def test_switches_are_moved_and_come_back() -> None:
+    run_in_box(switches_are_moved_and_come_back, USERS[0])
