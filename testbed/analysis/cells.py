@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import pandas as pd
 
-from testbed.analysis.load import Results
+from testbed.analysis.load import Document, Results
 from testbed.analysis.statistics import SAMPLES_FOR_P99, Floats
 
 ATTEMPT = ["build", "round", "attempt"]
@@ -55,10 +55,11 @@ def samples_with_validity(results: Results) -> pd.DataFrame:
     return samples
 
 
-def cells(samples: pd.DataFrame) -> pd.DataFrame:
+def cells(samples: pd.DataFrame, experiment: Document) -> pd.DataFrame:
     """One row per cell and metric: ``samples``, ``median``, ``p99`` (NaN below 100 samples), ``lost`` and the keys.
 
-    ``samples`` comes from :func:`samples_with_validity`. The figure of a rate is the median of its intervals.
+    ``samples`` comes from :func:`samples_with_validity`. The figure of a rate is the median of its intervals. Rows are
+    in the order in which the experiment names probes, paths, builds and payloads.
     """
     keys = [*ATTEMPT, "position", "valid", "arm", "mode", "probe", "metric", "payload_bytes", "path"]
     measured = samples[~samples["metric"].isin([LOST, FLOWS])]
@@ -71,11 +72,31 @@ def cells(samples: pd.DataFrame) -> pd.DataFrame:
     lost = samples[samples["metric"] == LOST].astype(text).groupby(cell)["value"].sum().rename("lost").reset_index()
     table = table.astype(text).merge(lost, on=cell, how="left")
     table["lost"] = table["lost"].fillna(0).astype(int)
-    return table
+    return _in_order(table, experiment)
+
+
+def _in_order(table: pd.DataFrame, experiment: Document) -> pd.DataFrame:
+    named = {
+        "probe": [probe_label(probe) for probe in experiment.get("probes") or ()],
+        "metric": [],
+        "path": list(experiment.get("paths") or ()),
+        "build": [str(build["name"]) for build in experiment.get("builds") or ()],
+    }
+    ranks = pd.DataFrame(index=table.index)
+    for column, names in named.items():
+        order = {name: rank for rank, name in enumerate(dict.fromkeys([*names, *table[column]]))}
+        ranks[column] = table[column].map(order)
+    ranks["payload_bytes"] = table["payload_bytes"]
+    return table.loc[ranks.sort_values(list(ranks.columns), kind="stable").index].reset_index(drop=True)
+
+
+def probe_label(probe: Document) -> str:
+    """A probe's name, which is its kind when it was given none."""
+    return str(probe.get("name") or probe.get("kind", ""))
 
 
 def series_of(table: pd.DataFrame) -> list[Series]:
-    """The series of a cell table, in the order in which they were first measured."""
+    """The series of a cell table, in the order of its rows."""
     return [Series(*row) for row in table[SERIES].drop_duplicates().itertuples(index=False, name=None)]
 
 

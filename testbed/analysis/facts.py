@@ -55,9 +55,10 @@ def counted(rows: Sequence[Mapping[str, Any]]) -> str:
     """How many rounds and samples stand behind a figure: ``12 valid rounds, 24,000 samples a mode and path``."""
     if not rows:
         return "no valid round"
-    return f"{_span([row['rounds'] for row in rows])} valid rounds, {_span([row['samples'] for row in rows])} samples"
+    return f"{_span(rows, 'rounds', 'valid round')}, {_span(rows, 'samples', 'sample')}"
 
 
-def _span(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _span(rows: Sequence[Mapping[str, Any]], key: str, thing: str) -> str:
+    low, high = min(row[key] for row in rows), max(row[key] for row in rows)
+    number = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{number} {thing}{'' if high == 1 else 's'}"

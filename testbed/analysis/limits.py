@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+BUSY_PCT = 10.0
 PORTS_PER_VSWITCHD = 25  # above, idle ports are felt in the userspace datapath, whose one thread polls them all
 
 
@@ -29,24 +30,25 @@ def limits(document: Mapping[str, Any], environment: Mapping[str, Any]) -> list[
             "Open vSwitch ran in userspace. Each hop through it costs tens of microseconds in both modes, so absolute "
             "times are larger, and ratios closer to 1, than with the kernel's datapath."
         )
-        ports = environment.get("ports_per_vswitchd")
-        crowded = {
-            node: count
-            for node, count in (ports.items() if isinstance(ports, Mapping) else ())
-            if count > PORTS_PER_VSWITCHD
-        }
-        if crowded:
-            found.append(
-                f"More than {PORTS_PER_VSWITCHD} ports on one ovs-vswitchd ("
-                + ", ".join(f"{node}: {count}" for node, count in sorted(crowded.items()))
-                + "): it polls idle ports too, which adds to every round trip (an idle-port control shows it)."
-            )
+        for build, ports in _ports(environment).items():
+            crowded = [f"{node}: {count}" for node, count in sorted(ports.items()) if count > PORTS_PER_VSWITCHD]
+            if crowded:
+                found.append(
+                    f"More than {PORTS_PER_VSWITCHD} ports on an ovs-vswitchd in build {build} ({', '.join(crowded)}): "
+                    "it polls idle ports too, which adds to every round trip (an idle-port control shows it)."
+                )
     if environment.get("routes") == "static":
         found.append(
             "Routes of the fabric were computed and installed by the testbed (routes: static); no routing daemon ran, "
             "so nothing here is about convergence."
         )
-    found += [str(warning).rstrip(".") + "." for warning in environment.get("warnings") or ()]
+    load_pct = document["rounds"]["other_load_pct"]
+    if load_pct is not None and load_pct >= BUSY_PCT:
+        found.append(
+            f"Other programs used {load_pct:.0f}% of the processors (median over the valid rounds): round trips are "
+            "longer and the noise floor is higher than on an idle machine."
+        )
+    found += [f"{warning.rstrip('.')}." for warning in _warnings(environment)]
     found += [
         "All nodes share one machine and its processor: times are those of this emulation. The paired ratio is the "
         "result, an absolute time is not a forecast for hardware.",
@@ -55,3 +57,14 @@ def limits(document: Mapping[str, Any], environment: Mapping[str, Any]) -> list[
         "Exploratory comparisons are not corrected for their number.",
     ]
     return found
+
+
+def _ports(environment: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """Ports of each node's ovs-vswitchd, per build."""
+    return {build: facts.get("ports_per_vswitchd") or {} for build, facts in (environment.get("builds") or {}).items()}
+
+
+def _warnings(environment: Mapping[str, Any]) -> list[str]:
+    """The warnings of the preflight, of the machine and of every build, each once."""
+    of_builds = [facts.get("warnings") or () for facts in (environment.get("builds") or {}).values()]
+    return list(dict.fromkeys(str(text) for texts in (environment.get("warnings") or (), *of_builds) for text in texts))

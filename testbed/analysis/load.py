@@ -30,7 +30,7 @@ SAMPLE_COLUMNS = (
     "value",
 )
 _TEXT_COLUMNS = ("build", "arm", "mode", "path", "probe", "metric")
-_ROUND_COLUMNS = ("build", "round", "attempt", "order", "started", "duration_s", "valid", "causes")
+_ROUND_COLUMNS = ("build", "round", "attempt", "order", "started", "duration_s", "valid", "causes", "other_load_pct")
 _EVIDENCE_COLUMNS = (
     "build",
     "round",
@@ -45,7 +45,7 @@ _EVIDENCE_COLUMNS = (
     "via",
     "detail",
 )
-_LINE_TYPES = {"round": "int64", "attempt": "int64", "duration_s": "float64"}
+_LINE_TYPES = {"round": "int64", "attempt": "int64", "duration_s": "float64", "other_load_pct": "float64"}
 _CHUNK_BYTES = 1 << 18
 
 Document = dict[str, Any]

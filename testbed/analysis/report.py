@@ -14,6 +14,7 @@ from testbed.analysis import facts, words
 from testbed.analysis.limits import limits
 from testbed.analysis.load import Results, load
 
+_LISTED_UP_TO = 3
 # Figures in the order of the page: the files' pattern and the text for who does not see the image.
 _FIGURES = {
     "ratio.svg": "Ratio overlay over routed per path, with 95% interval and noise floor",
@@ -87,17 +88,22 @@ def _figures(directory: Path) -> list[dict[str, str]]:
 
 def _environment(environment: Mapping[str, Any]) -> dict[str, str]:
     """What was recorded of the machine, one line a fact; warnings stand among the limits."""
-    return {
-        key.replace("_", " "): _flat(value)
-        for key, value in environment.items()
-        if key not in ("format", "warnings") and value not in (None, "", [], {})
-    }
+    facts = {key: value for key, value in environment.items() if key not in ("format", "warnings", "builds")}
+    builds = environment.get("builds") or {}
+    if len(builds) > 1:
+        facts["ports_per_vswitchd"] = {name: build.get("ports_per_vswitchd") for name, build in builds.items()}
+    return {key.replace("_", " "): _flat(value) for key, value in facts.items() if value not in (None, "", [], {})}
 
 
 def _flat(value: Any) -> str:
-    """A nested value in one line: ``overlay: 1450, routed: 1500``."""
+    """A nested value in one line: ``overlay: 1450, routed: 1500``; many equal ones as ``no (all 40)``."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item is not None)
+        texts = {key: _flat(item) for key, item in value.items() if item is not None}
+        if len(texts) > _LISTED_UP_TO and len(set(texts.values())) == 1:
+            return f"{next(iter(texts.values()))} (all {len(texts)})"
+        return ", ".join(
+            f"{key}: {f'({text})' if isinstance(value[key], Mapping) else text}" for key, text in texts.items()
+        )
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_flat, value))
     if isinstance(value, bool):

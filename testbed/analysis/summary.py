@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from testbed.analysis.cells import (
     SERIES,
     Series,
     cells,
+    probe_label,
     samples_with_validity,
     select,
     series_of,
@@ -24,7 +24,7 @@ from testbed.analysis.cells import (
 from testbed.analysis.comparisons import Comparison, compare_arms
 from testbed.analysis.evidence import evidence_summary
 from testbed.analysis.expectations import evaluate
-from testbed.analysis.load import FORMAT, Results, load
+from testbed.analysis.load import FORMAT, Document, Results, load
 from testbed.analysis.statistics import (
     CONFIDENCE,
     EXACT_UP_TO_ROUNDS,
@@ -36,8 +36,6 @@ from testbed.analysis.statistics import (
     median_interval,
 )
 from testbed.analysis.verdict import MINIMUM_ROUNDS
-
-Document = dict[str, Any]
 
 ARMS = ("overlay", "routed", "routed_aa", "routed_overlay_mtu")
 _LATENCY_PROBES = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet")
@@ -60,7 +58,7 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
     experiment = results.experiment
     seed = int(experiment.get("seed", 1))
     samples = samples_with_validity(results)
-    table = cells(samples)
+    table = cells(samples, experiment)
     primary = primary_probe(experiment)
     compared = compare_arms(table, primary, seed, results.smoke, resamples)
     arms = _arms(samples, table)
@@ -99,11 +97,6 @@ def primary_probe(experiment: Document) -> str:
     probes = experiment.get("probes") or []
     latency = [probe for probe in probes if probe.get("kind") in _LATENCY_PROBES]
     return probe_label((latency or probes or [{}])[0])
-
-
-def probe_label(probe: Document) -> str:
-    """A probe's name, which is its kind when it was given none."""
-    return str(probe.get("name") or probe.get("kind", ""))
 
 
 def higher_is_better(experiment: Document, series: Series) -> bool:
@@ -209,7 +202,7 @@ def _rounds(results: Results) -> Document:
     """Planned, valid and void rounds per build; a round that was planned but never valid is missing."""
     planned = int(results.experiment.get("rounds") or 0)
     attempts = results.rounds
-    builds = list(dict.fromkeys([_build_name(build) for build in results.experiment.get("builds") or ()]))
+    builds = [str(build["name"]) for build in results.experiment.get("builds") or ()]
     builds += [build for build in attempts["build"].dropna().unique() if build not in builds]
     per_build = []
     for build in builds:
@@ -239,11 +232,8 @@ def _rounds(results: Results) -> Document:
         }
         for _, row in attempts[attempts["valid"] != True].iterrows()  # noqa: E712
     ]
-    return {"builds": per_build, "void": void}
-
-
-def _build_name(build: Document | str) -> str:
-    return build if isinstance(build, str) else str(build.get("name", "main"))
+    load_pct = attempts.loc[attempts["valid"] == True, "other_load_pct"].median()  # noqa: E712
+    return {"builds": per_build, "void": void, "other_load_pct": _number(load_pct)}
 
 
 def _flows(samples: pd.DataFrame) -> list[Document]:

@@ -57,6 +57,7 @@ class Synthetic:
     flow_count: bool = False
     aa: bool = True
     status: str = "complete"
+    other_load_pct: float = 1.5
     smoke: bool = False
     expect: Sequence[Mapping[str, Any]] = ()
     modes: Sequence[str] = ("overlay", "routed")
@@ -94,6 +95,7 @@ class Synthetic:
                                 "valid": valid,
                                 "causes": [] if valid else causes,
                                 "steal_pct": 0.1 if valid else 4.2,
+                                "other_load_pct": self.other_load_pct,
                                 "retransmits": 0,
                             }
                         )
@@ -267,6 +269,7 @@ def environment(**changes: Any) -> dict[str, Any]:
             "turns": 5,
         },
         "warnings": ["netem is missing: links cannot be shaped"],
+        "builds": {"main": {"ports_per_vswitchd": {"n1": 5, "n2": 4, "n3": 4, "n4": 3}, "warnings": []}},
         **changes,
     }
 

@@ -225,6 +225,9 @@ def test_the_report_says_what_was_found_and_on_what_it_rests(demo: Path) -> None
         "Holm, over the primary family",
         "routes: static",
         "Example CPU 2.6 GHz",
+        "overlay: 1450, routed: 1500",
+        "n1: 5, n2: 4, n3: 4, n4: 3",
+        "Beside it, the kernel&#39;s own path on this machine",
         "netem is missing",
     ):
         assert part in text, part

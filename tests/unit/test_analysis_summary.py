@@ -122,8 +122,9 @@ def test_tail_quantiles_need_enough_samples(tmp_path: Path, count: int, p99: boo
 
 def test_cells_are_one_row_per_probe_path_and_arm_of_an_attempt(tmp_path: Path) -> None:
     folder = Synthetic(rounds=3, samples=200, paths=("same_leaf", "cross_leaf"), void={2: ["steal"]}).write(tmp_path)
-    samples = samples_with_validity(load(folder))
-    table = cells(samples)
+    results = load(folder)
+    samples = samples_with_validity(results)
+    table = cells(samples, results.experiment)
     rtt = table[table["probe"] == "udp_rr"]
     assert len(rtt) == 4 * 3 * 2  # attempts, arms, paths
     assert (rtt["samples"] == 200).all() and rtt["p99"].notna().all()
@@ -131,6 +132,28 @@ def test_cells_are_one_row_per_probe_path_and_arm_of_an_attempt(tmp_path: Path) 
     assert rtt.iloc[0]["median"] == pytest.approx(np.median(one["value"]))
     assert rtt.iloc[0]["p99"] == pytest.approx(np.quantile(one["value"], 0.99))
     assert table[table["probe"] == "throughput"]["p99"].isna().all()
+
+
+def test_what_is_listed_follows_the_experiment_and_not_the_order_of_measuring(tmp_path: Path) -> None:
+    cells_measured = [("cross_leaf", "udp_rr", 64), ("cross_leaf", "first_packet", ""), ("same_leaf", "udp_rr", 64)]
+    cells_measured += [("cross_leaf", "udp_rr", 16), ("elsewhere", "udp_rr", 64)]
+    rows = [
+        f"1,1,{position},routed,routed,{path},{probe},{payload},rtt_us,1"
+        for position, (path, probe, payload) in enumerate(cells_measured)
+    ]
+    folder = hand_made(tmp_path, rows, [{"round": 1, "attempt": 1, "valid": True, "causes": []}])
+    run = json.loads((folder / "run.json").read_text())
+    run["experiment"]["paths"] = {"same_leaf": {}, "cross_leaf": {}}
+    run["experiment"]["probes"] = [{"kind": "udp_rr"}, {"kind": "first_packet"}]
+    (folder / "run.json").write_text(json.dumps(run))
+    arms = summary(load(folder), RESAMPLES)["arms"]
+    assert [(entry["probe"], entry["path"], entry["payload_bytes"]) for entry in arms] == [
+        ("udp_rr", "same_leaf", 64),
+        ("udp_rr", "cross_leaf", 16),
+        ("udp_rr", "cross_leaf", 64),
+        ("udp_rr", "elsewhere", 64),
+        ("first_packet", "cross_leaf", None),
+    ]
 
 
 def test_flows_are_counted_per_bridge_and_not_compared(tmp_path: Path) -> None:
@@ -416,19 +439,22 @@ def test_summary_json_is_strict_json_and_the_same_each_time(tmp_path: Path) -> N
 
 
 def test_limits_follow_from_what_was_recorded(tmp_path: Path) -> None:
-    document = summarised(tmp_path, status="partial", rounds=8)
+    document = summarised(tmp_path, status="partial", rounds=8, other_load_pct=45.4)
     document["rounds"]["builds"][0]["missing"] = 2
-    crowded = environment(ports_per_vswitchd={"n1": 40, "n2": 5})
+    crowded = environment(builds={"n8": {"ports_per_vswitchd": {"n1": 40, "n2": 5}, "warnings": ["many ports."]}})
     text = "\n".join(limits(document, crowded))
     for part in (
         "did not finish (status: partial)",
         "2 in build main",
         "ran in userspace",
-        "n1: 40)",
+        "in build n8 (n1: 40)",
+        "many ports.",
+        "45% of the processors",
         "routes: static",
         "netem",
     ):
         assert part in text
     assert "n2" not in text
-    kernel = "\n".join(limits({**document, "status": "complete"}, environment(datapath="system", warnings=[])))
-    assert "userspace" not in kernel and "did not finish" not in kernel and "netem" not in kernel
+    quiet = summarised(tmp_path / "quiet", rounds=8)
+    kernel = "\n".join(limits(quiet, environment(datapath="system", warnings=[])))
+    assert not any(part in kernel for part in ("userspace", "did not finish", "netem", "processors (median"))

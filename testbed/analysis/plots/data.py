@@ -31,7 +31,7 @@ class PlotData:
         """From a results folder that has been summarised."""
         results = load(directory)
         samples = samples_with_validity(results)
-        table = cells(samples)
+        table = cells(samples, results.experiment)
         # An attempt that was cut off has no time to be drawn at, and no statistics.
         recorded = pd.MultiIndex.from_frame(results.rounds[ATTEMPT])
         table = table[pd.MultiIndex.from_frame(table[ATTEMPT]).isin(recorded)]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from testbed.analysis import facts
-from testbed.analysis.cells import Series
+from testbed.analysis.cells import Series, probe_label
 from testbed.analysis.metrics import noun, quantity
 from testbed.analysis.plots.data import PlotData
 from testbed.analysis.plots.style import LOOKS, headline, join_words, new_figure, panels
@@ -55,8 +55,7 @@ def payload_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
 def _edges(data: PlotData, probe: str) -> dict[str, int]:
     """Per mode the largest payload that is not fragmented, for probes that send datagrams."""
     kinds: Mapping[str, Any] = {
-        str(entry.get("name") or entry.get("kind")): entry.get("kind")
-        for entry in data.results.experiment.get("probes") or ()
+        probe_label(entry): entry.get("kind") for entry in data.results.experiment.get("probes") or ()
     }
     mtu = data.results.environment.get("mtu_bytes")
     if kinds.get(probe) not in _DATAGRAM_PROBES or not isinstance(mtu, Mapping):

@@ -15,6 +15,7 @@ from testbed.analysis.plots.data import Entry, PlotData
 from testbed.analysis.plots.style import FAINT, INK, LOOKS, NOISE, headline, join_words, new_figure
 
 _LOGARITHMIC_FROM = 3.0
+_FEW_TICKS_FROM = 20.0
 _ROW_IN = 0.46
 _CLAIM = LOOKS["overlay"].color
 
@@ -22,11 +23,7 @@ _CLAIM = LOOKS["overlay"].color
 def ratio_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
     """The primary family, and the exploratory comparisons apart from it."""
     comparisons = [entry for entry in data.document["comparisons"] if entry["ratio"] is not None]
-    order = {path: number for number, path in enumerate(dict.fromkeys(entry["path"] for entry in comparisons))}
-    primary = sorted(
-        (entry for entry in comparisons if entry["role"] == "primary"),
-        key=lambda entry: (order[entry["path"]], entry["payload_bytes"] or 0),
-    )
+    primary = [entry for entry in comparisons if entry["role"] == "primary"]
     if primary:
         metric = noun(primary[0]["metric"])
         yield "ratio", _figure(data, primary, f"Overlay against routed: median {metric} ({primary[0]['probe']})", True)
@@ -86,7 +83,8 @@ def _figure(data: PlotData, entries: Sequence[Entry], title: str, primary: bool)
     axes.tick_params(axis="y", length=0)
     if max(bounds) / min(bounds) > _LOGARITHMIC_FROM:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        wide = max(bounds) / min(bounds) > _FEW_TICKS_FROM
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if wide else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:

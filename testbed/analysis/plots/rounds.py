@@ -42,7 +42,7 @@ def rounds_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
             axes.set_title(data.title(series, shown))
             axes.set_ylabel(unit(metric) if columns > 1 else quantity(metric))
             if index >= len(shown) - columns:
-                axes.set_xlabel("minutes since the run began")
+                axes.set_xlabel("minutes since the first round began")
         handles: list[Line2D | Patch] = [
             Line2D(
                 [],

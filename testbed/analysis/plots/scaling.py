@@ -75,11 +75,11 @@ def _build_text(name: str, build: Mapping[str, Any]) -> str:
 
 
 def _medians(axes: Axes, builds: list[str], entries: list[Entry]) -> None:
-    for arm in _ARMS:
+    for number, arm in enumerate(_ARMS):
         of_arm = [entry for entry in entries if entry["arm"] == arm]
         look = LOOKS[arm]
         axes.errorbar(
-            [builds.index(entry["build"]) for entry in of_arm],
+            [builds.index(entry["build"]) + (number - 0.5) * 0.16 for entry in of_arm],
             [entry["median"] for entry in of_arm],
             yerr=[
                 [entry["median"] - (entry["median_ci_low"] or entry["median"]) for entry in of_arm],
@@ -92,7 +92,7 @@ def _medians(axes: Axes, builds: list[str], entries: list[Entry]) -> None:
             label=look.label,
         )
     axes.set_ylabel("median\n" + quantity(entries[0]["metric"]))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
 
 
 def _ratios(axes: Axes, builds: list[str], entries: list[Entry], paths: list[str]) -> None:
@@ -122,7 +122,7 @@ def _ratios(axes: Axes, builds: list[str], entries: list[Entry], paths: list[str
     axes.set_title("Ratio overlay / routed of the medians")
     axes.set_ylabel("ratio")
     if len(paths) > 1:
-        axes.legend(loc="best", ncols=2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(paths), borderaxespad=0.2)
 
 
 def _flows(axes: Axes, builds: list[str], entries: list[Entry]) -> None:
@@ -142,7 +142,7 @@ def _flows(axes: Axes, builds: list[str], entries: list[Entry]) -> None:
         )
         for place, entry in zip(x, of_arm, strict=True):
             axes.annotate(
-                f"{entry['median']:.0f}",
+                f"{entry['median']:g}",
                 (place, entry["median"]),
                 (0, 2),
                 textcoords="offset points",
