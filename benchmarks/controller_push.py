@@ -5,20 +5,22 @@ and with os-ken. All times run from the moment before the API learns of the chan
 controller-status says that the bridges concerned have confirmed it by barrier:
 
 - from nothing: the bridges are connected and empty, then all Nodes and Pods are created;
-- a switch of modes: of all bridges;
-- one pod more: its node's bridge.
+- one pod more: its node's bridge;
+- a switch of modes: all bridges.
 
-Run: ``python -m benchmarks.controller_push``. Ends with status 1 when a limit is exceeded.
+Alone: ``python -m benchmarks.controller_push``.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import statistics
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
+from benchmarks.boxed import boxed
+from benchmarks.figures import Figure, table
 from controllers.pipeline import compile_all
 from controllers.ryu_app.library import PACKAGES
 from testbed.cluster.assign import assign_pod
@@ -27,9 +29,8 @@ from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
 from testbed.cluster.kinds import CONFIG_MAP, KINDS, POD
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.store import Store
-from testbed.cluster.values import MODES, ClusterState
+from testbed.cluster.values import MODES
 from testbed.cluster.view import cluster_state
-from testbed.network.box import run_sealed
 from tests.box.ovs_harness import (
     CONFIRM_TIMEOUT_S,
     cluster_objects,
@@ -41,17 +42,17 @@ from tests.box.ovs_harness import (
     wait_until,
 )
 
-LIMIT_FROM_NOTHING_MS = 1000.0
-LIMIT_ONE_POD_MS = 20.0
+NODES, PODS, REPETITIONS = 20, 1000, 30
+LIMIT_FROM_NOTHING_MS, LIMIT_ONE_POD_MS = 1000, 20
 
 
-class Measurement:
-    """One framework's run."""
+class Bench:
+    """A running API with what can be timed on it."""
 
-    def __init__(self, library: str, store: Store, state: ClusterState, objects: Sequence[JsonObject]) -> None:
-        self.library, self._store, self._state = library, store, state
-        self._names = [node.name for node in state.nodes]
+    def __init__(self, store: Store, objects: Sequence[JsonObject]) -> None:
+        self._store = store
         self._cluster = [wire for wire in objects if wire["kind"] != "ConfigMap"]
+        self._names = [wire["metadata"]["name"] for wire in objects if wire["kind"] == "Node"]
 
     def from_nothing_ms(self) -> float:
         started = time.perf_counter()
@@ -78,9 +79,9 @@ class Measurement:
         return elapsed_ms
 
 
-def measure(library: str, nodes: int, pods: int, repetitions: int) -> bool:
-    """Print the figures of one framework; whether they keep the limits."""
-    objects = cluster_objects(nodes, pods)
+def measure(library: str) -> dict[str, float]:
+    """One framework's times in ms. To be called in a box of its own."""
+    objects = cluster_objects(NODES, PODS)
     state = cluster_state(objects)
     started = time.perf_counter()
     flow_count = sum(map(len, compile_all(state).values()))
@@ -92,23 +93,58 @@ def measure(library: str, nodes: int, pods: int, repetitions: int) -> bool:
         wait_until(
             lambda: all("is_connected: true" in switch.vsctl("show") for switch in switches.values()), "all connected"
         )
-        measurement = Measurement(library, store, state, objects)
-        from_nothing_ms = measurement.from_nothing_ms()
+        bench = Bench(store, objects)
+        from_nothing_ms = bench.from_nothing_ms()
         installed = sum(switch.flow_count() for switch in switches.values())
         assert installed == flow_count, f"{installed} flows are installed, {flow_count} were compiled"
-        one_pod_ms = [measurement.one_pod_ms(number) for number in range(repetitions)]
-        mode_switch_ms = [measurement.mode_switch_ms(number) for number in range(repetitions)]
+        one_pod_ms = [bench.one_pod_ms(number) for number in range(REPETITIONS)]
+        mode_switch_ms = [bench.mode_switch_ms(number) for number in range(REPETITIONS)]
         controller.kill()
-    print(f"{library}: {nodes} nodes, {pods} pods, {flow_count} flows")
-    print(f"  compile alone              {compile_ms:7.1f} ms")
-    print(f"  from nothing               {from_nothing_ms:7.1f} ms   limit {LIMIT_FROM_NOTHING_MS:.0f} ms")
-    print(f"  one pod more        median {_summary(one_pod_ms)}   limit {LIMIT_ONE_POD_MS:.0f} ms")
-    print(f"  a switch of modes   median {_summary(mode_switch_ms)}")
-    return from_nothing_ms <= LIMIT_FROM_NOTHING_MS and statistics.median(one_pod_ms) <= LIMIT_ONE_POD_MS
+    return {
+        "flows": flow_count,
+        "compile": compile_ms,
+        "from_nothing": from_nothing_ms,
+        "one_pod": statistics.median(one_pod_ms),
+        "one_pod_worst": max(one_pod_ms),
+        "mode_switch": statistics.median(mode_switch_ms),
+        "mode_switch_worst": max(mode_switch_ms),
+    }
 
 
-def _summary(values_ms: Sequence[float]) -> str:
-    return f"{statistics.median(values_ms):7.1f} ms, worst of {len(values_ms)} {max(values_ms):7.1f} ms"
+def figures() -> list[Figure]:
+    """Both frameworks' figures, each measured in a box of its own."""
+    result = []
+    for library in PACKAGES:
+        found = boxed(lambda library=library: measure(library))  # type: ignore[misc]
+        size = f"{NODES} nodes, {PODS} pods, {found['flows']:.0f} flows"
+        result += [
+            Figure(
+                f"{library}: {size} from nothing to confirmed",
+                found["from_nothing"],
+                "ms",
+                found["compile"],
+                "compiling alone",
+                target=f"<= {LIMIT_FROM_NOTHING_MS} ms",
+                met=found["from_nothing"] <= LIMIT_FROM_NOTHING_MS,
+            ),
+            Figure(
+                f"{library}: one pod more (median of {REPETITIONS})",
+                found["one_pod"],
+                "ms",
+                found["one_pod_worst"],
+                "worst",
+                target=f"<= {LIMIT_ONE_POD_MS} ms",
+                met=found["one_pod"] <= LIMIT_ONE_POD_MS,
+            ),
+            Figure(
+                f"{library}: a switch of modes (median of {REPETITIONS})",
+                found["mode_switch"],
+                "ms",
+                found["mode_switch_worst"],
+                "worst",
+            ),
+        ]
+    return result
 
 
 def _since_ms(started: float) -> float:
@@ -116,20 +152,9 @@ def _since_ms(started: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long the controller needs to push flows.")
-    parser.add_argument("--nodes", type=int, default=20)
-    parser.add_argument("--pods", type=int, default=1000)
-    parser.add_argument("--repetitions", type=int, default=30)
-    arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores")
-    statuses = []
-    for library in PACKAGES:
-
-        def worker(library: str = library) -> int:
-            return 0 if measure(library, arguments.nodes, arguments.pods, arguments.repetitions) else 1
-
-        statuses.append(run_sealed(worker))
-    raise SystemExit(max(statuses))
+    measured = figures()
+    Console().print(table("The controller", measured))
+    raise SystemExit(any(figure.met is False for figure in measured))
 
 
 if __name__ == "__main__":
