@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, Field, text_number
+from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, Field, text_number, value_number
 from controllers.pipeline.flow import (
     IN_PORT,
     Action,
@@ -98,7 +98,11 @@ def _condition(field: Field, text: str) -> FieldMatch:
         mask = field.full_mask ^ (field.full_mask >> int(mask_text))
     else:
         raise ValueError(f"no mask on {field.name}")
-    return FieldMatch(field.name, text_number(field, value), mask)
+    return FieldMatch(field.name, _number(field, value), mask)
+
+
+def _number(field: Field, text: str) -> int:
+    return value_number(field, text_number(field, text))[0]
 
 
 def _actions(text: str) -> Actions:
@@ -110,7 +114,7 @@ def _actions(text: str) -> Actions:
 def _action(word: str) -> Action:
     if found := re.fullmatch(r"set_field:(.+)->(\w+)", word):
         field = _BY_SET_TEXT[found[2]]
-        return SetField(field.name, text_number(field, found[1]))
+        return SetField(field.name, _number(field, found[1]))
     if found := re.fullmatch(r"move:(\w+)\[\]->(\w+)\[\]", word):
         return Move(_BY_NXM_TEXT[found[1]].name, _BY_NXM_TEXT[found[2]].name)
     if found := re.fullmatch(r"output:(\w+)\[\]", word):

@@ -17,9 +17,9 @@ import logging
 from controllers.ryu_app.app import PodNetworkApp
 from testbed.errors import RunError
 
-# A switch that does not answer for this long is dead. A large bundle keeps one busy for less than a second.
+# A switch that leaves this many requests unanswered is dead. A large bundle keeps one busy for less than a second.
 _ECHO_INTERVAL_S = 2.0
-_UNANSWERED_ECHOES = 3
+_UNANSWERED_ECHOES = 2
 # Longest time for one write: the kernel's buffers fill while a switch works through a large bundle.
 _SOCKET_TIMEOUT_S = 30.0
 
@@ -54,4 +54,5 @@ def main() -> None:
     app.run()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controllers.pipeline import (
     DumpError,
@@ -83,6 +84,7 @@ def test_names_of_ports_are_quoted_as_open_vswitch_quotes_them() -> None:
         "table=0, idle_timeout=10, priority=100,in_port=1 actions=drop",
         "table=4, priority=100,in_port=1 actions=drop",
         "table=0, priority=100,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 actions=drop",
+        "table=0, priority=100,in_port=1 actions=set_field:0x100000000->reg0,goto_table:1",
         "what is this",
     ],
 )
@@ -90,3 +92,12 @@ def test_a_flow_that_is_not_the_pipelines_is_an_error_that_shows_it(line: str) -
     with pytest.raises(DumpError) as raised:
         parse_dump(f" {line}\n")
     assert line in str(raised.value)
+
+
+@given(st.lists(st.sampled_from(RECORDED_NUMBERS.split(",")) | st.text(max_size=8), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_text_only_a_dump_error_comes(words: list[str]) -> None:
+    try:
+        parse_dump(",".join(words))
+    except DumpError as error:
+        assert "cannot read this flow" in str(error)
