@@ -32,7 +32,7 @@ Counters = Mapping[str, Mapping[str, int]]
 class CpuTimes:
     """Clock ticks of all processors since boot, from the first line of /proc/stat (proc(5)).
 
-    ``busy``: spent in programs and in the kernel for them. ``box``: the part of it that the box's own processes spent.
+    ``busy``: neither idle nor taken by the hypervisor. ``box``: the part of it that the box's own processes spent.
     """
 
     total: int
@@ -58,7 +58,8 @@ def parse_cpu_times(stat: str, processes: Iterable[str]) -> CpuTimes:
     ticks = [int(field) for field in stat.splitlines()[0].split()[1:9]]
     # The name, in parentheses, may contain anything; field 3 is the first after it.
     box = sum(int(field) for text in processes for field in text.rpartition(")")[2].split()[11:15])
-    return CpuTimes(sum(ticks), ticks[7], sum(ticks[:3]), box)
+    total, idle, steal = sum(ticks), ticks[3] + ticks[4], ticks[7]
+    return CpuTimes(total, steal, total - idle - steal, box)
 
 
 def steal_pct(before: CpuTimes, after: CpuTimes) -> float:

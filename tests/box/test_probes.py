@@ -73,7 +73,6 @@ def every_probe_measures_in_both_modes() -> None:
                 assert 1 < statistics.median(figures["throughput_mbps"]) < 100_000
             switches.together()
         _mtu_arm(testbed, ends[1])
-        _user_command(testbed, servers, *ends[1])
 
 
 def _mtu_arm(testbed: Testbed, ends: tuple[EndpointRef, EndpointRef]) -> None:
@@ -81,27 +80,6 @@ def _mtu_arm(testbed: Testbed, ends: tuple[EndpointRef, EndpointRef]) -> None:
     fidelity.check_pod_mtus(testbed, ends, 1450)
     with pytest.raises(RunError, match="MTU of 1450 bytes, not 1500"):
         fidelity.check_pod_mtus(testbed, ends, 1500)
-
-
-def _user_command(testbed: Testbed, servers: Servers, source: EndpointRef, target: EndpointRef) -> None:
-    """A user's own program with a server of its own: sockperf, once by its summary and once by our own probe."""
-    figures = measured(
-        testbed,
-        servers,
-        source,
-        target,
-        kind="command",
-        server_argv=["sockperf", "server", "-i", "{target}", "-p", "18000"],
-        argv=["sockperf", "ping-pong", "-i", "{target}", "-p", "18000", "-t", "1"],
-        pattern=r"percentile 50\.000 =\s+([\d.]+)",
-        scale=2,
-        metric="rtt_us",
-    )
-    (by_summary,) = figures["rtt_us"]
-    by_log = measured(testbed, servers, source, target, kind="udp_rr", tool="sockperf")
-    assert by_log["lost"] == [0]
-    assert len(by_log["rtt_us"]) > 100
-    assert 0.2 < by_summary / statistics.median(by_log["rtt_us"]) < 5
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -174,6 +152,35 @@ def lost_answers_are_counted() -> None:
 
 def test_lost_answers_are_counted() -> None:
     run_in_box(lost_answers_are_counted, USERS[0])
+
+
+def sockperf_agrees_with_our_client() -> None:
+    """The same wire by our client, by sockperf's log, and by sockperf as a user would run it with a server of its own."""
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        own = measured(wire, servers, CLIENT, SERVER, kind="udp_rr")
+        by_log = measured(wire, servers, CLIENT, SERVER, kind="udp_rr", tool="sockperf")
+        by_summary = measured(
+            wire,
+            servers,
+            CLIENT,
+            SERVER,
+            kind="command",
+            server_argv=["sockperf", "server", "-i", "{target}", "-p", "18000"],
+            argv=["sockperf", "ping-pong", "-i", "{target}", "-p", "18000", "-t", "1"],
+            pattern=r"percentile 50\.000 =\s+([\d.]+)",
+            scale=2,  # what sockperf prints is half of the round trip
+            metric="rtt_us",
+        )
+    medians = [statistics.median(figures["rtt_us"]) for figures in (own, by_log, by_summary)]
+    assert by_log["lost"] == [0] and len(by_log["rtt_us"]) > 100
+    assert len(by_summary["rtt_us"]) == 1
+    # Processors may be shared with other tests, which moves each of them; half or double they must not be.
+    assert max(medians[0], medians[1]) < 4 * min(medians[0], medians[1]), medians
+    assert medians[2] < 10 * medians[1], medians
+
+
+def test_sockperf_agrees_with_our_client() -> None:
+    run_in_box(sockperf_agrees_with_our_client, USERS[0])
 
 
 def failures_name_their_cause() -> None:
