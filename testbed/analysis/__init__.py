@@ -1,0 +1,1 @@
+"""Statistics, figures and reports of a run: made from its stored results alone, never from a network."""

@@ -20,6 +20,8 @@ SERIES = ["build", "probe", "metric", "payload_bytes", "path"]
 LOST = "lost"
 FLOWS = "flows"
 NO_PAYLOAD = -1
+# The arms in the order in which they are listed: the two modes, routed once more (A/A), routed at the overlay's MTU.
+ARMS = ("overlay", "routed", "routed_aa", "routed_overlay_mtu")
 
 
 @dataclass(frozen=True, order=True)

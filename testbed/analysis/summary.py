@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from testbed.analysis.cells import (
+    ARMS,
     ATTEMPT,
     FLOWS,
     NO_PAYLOAD,
@@ -37,7 +38,6 @@ from testbed.analysis.statistics import (
 )
 from testbed.analysis.verdict import MINIMUM_ROUNDS
 
-ARMS = ("overlay", "routed", "routed_aa", "routed_overlay_mtu")
 _LATENCY_PROBES = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet")
 
 

@@ -37,6 +37,11 @@ def p_text(p: float | None) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
+def time_text(moment: str | None) -> str:
+    """``2026-11-20 12:30 UTC`` from an ISO 8601 time."""
+    return f"{moment[:16].replace('T', ' ')} UTC" if moment else ""
+
+
 def what(entry: Entry) -> str:
     """What a comparison is about, for example ``udp_rr p99`` or ``first connection``."""
     if entry["statistic"] != "median":
