@@ -30,8 +30,9 @@ from testbed.network.wiring import Wiring
 from testbed.spec.endpoints import EndpointRef
 from topologies.fabric import Fabric
 
-# A bundle to each bridge takes milliseconds; this long only when something is broken.
-_CONFIRM_S = 30.0
+# A bundle to each bridge takes milliseconds; this long only when something is broken. The first one waits for the
+# controller's start, which takes 25 s in an emulated machine.
+_CONFIRM_S = 60.0
 _CONTROLLER_CHECK_S = 1.0
 
 
