@@ -44,6 +44,7 @@ from testbed.cluster.store import Store
 from testbed.cluster.values import VXLAN_UDP_PORT, ClusterState, Mode, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.cluster.view import cluster_state
 from testbed.network.box import run_sealed
+from testbed.network.builder import choose_datapath
 from testbed.network.openvswitch import VSwitch, start_all
 
 OPENFLOW_TCP_PORT = 6653
@@ -153,7 +154,7 @@ def start_bridges(state: ClusterState, ports: bool = True) -> dict[str, VSwitch]
             of_ports = {TUNNEL_INTERFACE: TUNNEL_OF_PORT, GATEWAY_PEER: GATEWAY_OF_PORT}
             of_ports |= {pod.interface: pod.of_port for pod in pods}
         switches.append(VSwitch(node.name, namespace, node.datapath_id, of_ports))
-    start_all(switches, "netdev", f"tcp:{_CONTROLLER_IP}:{OPENFLOW_TCP_PORT}")
+    start_all(switches, choose_datapath("auto"), f"tcp:{_CONTROLLER_IP}:{OPENFLOW_TCP_PORT}")
     return {switch.node_name: switch for switch in switches}
 
 
