@@ -56,7 +56,7 @@ def smoke_problems(environment: Mapping[str, Any], rtts_us: Mapping[tuple[str, s
             yield f"{mode}, on one node: {median(near):.0f} us looks like a link was crossed"
 
 
-def tests_of(junit: Path) -> dict[str, int]:
+def outcomes_of_tests(junit: Path) -> dict[str, int]:
     """How many tests passed, failed and were skipped."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for case in ElementTree.parse(junit).iter("testcase"):
@@ -91,7 +91,7 @@ def main() -> int:
             for (mode, path), values in sorted(rtts_us.items(), key=lambda item: (item[0][1], item[0][0]))
         ]
     if (folder / "tests.xml").is_file():
-        counts = tests_of(folder / "tests.xml")
+        counts = outcomes_of_tests(folder / "tests.xml")
         lines.append("tests of mode switching: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
         if counts["skipped"] or not counts["passed"]:
             problems.append("a test was skipped, or there was none")
