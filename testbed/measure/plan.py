@@ -11,7 +11,9 @@ from testbed.spec.models import FIELDS_OF_KIND, Build, Experiment, Probe
 # Linux gives clients ports from 32768 on (ip-sysctl, ip_local_port_range): a drawn port below is free.
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 20000, 29999
 # Beside the cells themselves: switching, evidence and counters (s per arm), starting a program (s per cell).
-_ARM_OVERHEAD_S, _CELL_OVERHEAD_S = 0.4, 0.06
+_ARM_OVERHEAD_S, _CELL_OVERHEAD_S = 0.2, 0.05
+# A stream is seen in intervals of 0.1 s, and needs one that is whole.
+_SMOKE_S, _SMOKE_STREAM_S, _SMOKE_WARMUP_S = 0.1, 0.3, 0.05
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,12 @@ def cells_per_round(experiment: Experiment) -> int:
 def smoke(experiment: Experiment) -> Experiment:
     """The same experiment cut down to one short round: everything is exercised, nothing is judged."""
     probes = [
-        probe.model_copy(update={"duration_s": min(probe.duration_s, 0.1), "warmup_s": min(probe.warmup_s, 0.05)})
+        probe.model_copy(
+            update={
+                "duration_s": min(probe.duration_s, _SMOKE_STREAM_S if probe.kind == "throughput" else _SMOKE_S),
+                "warmup_s": min(probe.warmup_s, _SMOKE_WARMUP_S),
+            }
+        )
         for probe in experiment.probes
     ]
     return experiment.model_copy(update={"rounds": 1, "probes": tuple(probes)})
@@ -125,9 +132,10 @@ def estimate_seconds(experiment: Experiment) -> float:
     for arm in plan_arms(experiment):
         cells = plan_cells(experiment, arm)
         per_round += _ARM_OVERHEAD_S
-        per_round += sum(_CELL_OVERHEAD_S + cell.probe.duration_s + _warmup_s(cell.probe) for cell in cells)
+        per_round += sum(_CELL_OVERHEAD_S + _measuring_s(cell.probe) for cell in cells)
     return experiment.rounds * per_round
 
 
-def _warmup_s(probe: Probe) -> float:
-    return 0.0 if "warmup_s" not in FIELDS_OF_KIND[probe.kind] else probe.warmup_s
+def _measuring_s(probe: Probe) -> float:
+    fields = FIELDS_OF_KIND[probe.kind]
+    return sum(getattr(probe, field) for field in ("duration_s", "warmup_s") if field in fields)

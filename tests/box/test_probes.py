@@ -69,7 +69,7 @@ def every_probe_measures_in_both_modes() -> None:
             switches.apart()
             for protocol in ("tcp", "udp"):
                 figures = measured(testbed, servers, *ends[1], kind="throughput", protocol=protocol, duration_s=0.35)
-                assert 3 <= len(figures["throughput_mbps"]) <= 10, figures
+                assert 2 <= len(figures["throughput_mbps"]) <= 10, figures
                 assert 1 < statistics.median(figures["throughput_mbps"]) < 100_000
             switches.together()
         _mtu_arm(testbed, ends[1])
@@ -155,7 +155,7 @@ def test_lost_answers_are_counted() -> None:
 
 
 def sockperf_agrees_with_our_client() -> None:
-    """The same wire by our client, by sockperf's log, and by sockperf as a user would run it with a server of its own."""
+    """The same wire by our client, by sockperf's log, and by sockperf as a user would run it, with its own server."""
     with baseline.floor_network() as wire, Servers(wire) as servers:
         own = measured(wire, servers, CLIENT, SERVER, kind="udp_rr")
         by_log = measured(wire, servers, CLIENT, SERVER, kind="udp_rr", tool="sockperf")

@@ -101,12 +101,17 @@ def test_the_estimate_adds_up_what_takes_time() -> None:
     once = plan.estimate_seconds(experiment(rounds=1))
     assert plan.estimate_seconds(experiment(rounds=10)) == 10 * once
     measuring = 3 * (0.5 + 4 * 1.5 + 2.0) + 2.0  # three full arms and one of throughput alone; flow_count takes no time
-    assert measuring < once - 3 * 1.0 < measuring + 4
+    assert measuring < once < measuring + 4
 
 
 def test_smoke_is_one_short_round_of_everything() -> None:
     short = plan.smoke(experiment())
     assert short.rounds == 1
-    assert max(probe.duration_s for probe in short.probes) == 0.1
+    assert {probe.kind: probe.duration_s for probe in short.probes} == {
+        "udp_rr": 0.1,
+        "throughput": 0.3,
+        "first_packet": 0.1,
+        "flow_count": 0.1,
+    }
     assert described(plan.plan_cells(short, plan.ROUTED)) == described(plan.plan_cells(experiment(), plan.ROUTED))
     assert plan.cells_per_round(short) == 3 * 7 + 1

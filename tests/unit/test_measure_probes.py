@@ -173,6 +173,18 @@ def test_sockets_that_wait_for_clients_are_found_in_the_kernels_tables() -> None
     }
 
 
+def test_a_clients_connections_are_counted_in_the_kernels_table() -> None:
+    table = (
+        recorded("proc_net_tcp.txt").rstrip("\n")
+        + "\n"
+        + "\n".join(
+            f"   {row}: 0100000A:{0xC000 + row:04X} 0200000A:{port} {state} 00000000:00000000 00:00000000 0 0 0 {row} 1"
+            for row, (port, state) in enumerate([("4331", "01"), ("4331", "01"), ("4331", "06"), ("0050", "01")])
+        )
+    )
+    assert throughput.count_connections(table, 0x4331) == 2
+
+
 def test_the_last_line_that_says_something_is_the_cause() -> None:
     assert last_line(b"Traceback:\n  File\nOSError: busy\n\n") == "OSError: busy"
     assert last_line(b"\n") == "it said nothing"

@@ -6,6 +6,8 @@ import json
 import math
 import signal
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 from testbed.measure.probes.base import IPERF3_PORT, PROGRAM_LIMIT_S, Context, Result
@@ -18,8 +20,10 @@ CONGESTION_CONTROL = "cubic"
 _SHORTEST_S = INTERVAL_S / 2
 # Intervals begin up to a few milliseconds beside the time they should.
 _TOLERANCE_S = INTERVAL_S / 10
-# iperf3 connects and exchanges its settings before its clock starts.
-_CONNECT_S = 0.05
+# A TCP test has two connections: one for control, one for data. The test's clock starts soon after the second.
+_CONNECTIONS = 2
+_START_S = 0.05
+_POLL_S = 0.002
 
 
 def run(context: Context) -> Result:
@@ -47,14 +51,31 @@ def run(context: Context) -> Result:
 def _output_after(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     # iperf3 knows whole seconds only; for less, a SIGINT makes it end the test in order and print its figures.
     if not float(seconds).is_integer():
+        _wait_connected(process)
         try:
-            return process.communicate(timeout=seconds + _CONNECT_S)[0]
+            return process.communicate(timeout=seconds + _START_S)[0]
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
     try:
         return process.communicate(timeout=seconds + PROGRAM_LIMIT_S)[0]
     except subprocess.TimeoutExpired:
         raise ProbeFailure("iperf3 did not end") from None
+
+
+def _wait_connected(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the test runs, or iperf3 has ended without."""
+    deadline = time.monotonic() + PROGRAM_LIMIT_S
+    table = Path(f"/proc/{process.pid}/net/tcp")
+    while process.poll() is None and count_connections(table.read_text(), IPERF3_PORT) < _CONNECTIONS:
+        if time.monotonic() > deadline:
+            raise ProbeFailure("iperf3 did not connect")
+        time.sleep(_POLL_S)
+
+
+def count_connections(table: str, server_port: int) -> int:
+    """Established connections (state 01) to a port in the text of /proc/net/tcp (proc(5))."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return sum(row[2].endswith(f":{server_port:04X}") and row[3] == "01" for row in rows)
 
 
 def parse(output: str, begin_s: float, end_s: float) -> tuple[list[float], int]:
