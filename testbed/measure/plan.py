@@ -138,4 +138,4 @@ def estimate_seconds(experiment: Experiment) -> float:
 
 def _measuring_s(probe: Probe) -> float:
     fields = FIELDS_OF_KIND[probe.kind]
-    return sum(getattr(probe, field) for field in ("duration_s", "warmup_s") if field in fields)
+    return (probe.duration_s if "duration_s" in fields else 0.0) + (probe.warmup_s if "warmup_s" in fields else 0.0)
