@@ -6,7 +6,7 @@ Two small networks are made of fresh namespaces, apart from the cluster:
 - *kernel path*: pod - node - node - pod with kernel routing, once bare and once over a kernel VXLAN device. No Open
   vSwitch: the ratio that a cluster without a userspace datapath would see on this machine.
 
-Addresses are from 198.18.0.0/15, the range for benchmarks (RFC 2544 appendix C.2.2).
+Addresses are from 198.18.0.0/15, the range set aside for benchmarks (RFC 2544, RFC 6890).
 """
 
 from __future__ import annotations
