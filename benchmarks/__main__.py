@@ -1,0 +1,54 @@
+"""Run the benchmarks, all or those named, and print one table: ``python -m benchmarks [NAME]...``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+
+from rich.console import Console
+
+from benchmarks import build, controller_push, memory, pipeline_rtt
+from benchmarks.figures import Figure, table
+
+BENCHMARKS = {
+    "build": build.figures,
+    "pipeline_rtt": pipeline_rtt.figures,
+    "controller_push": controller_push.figures,
+    "memory": memory.figures,
+}
+
+
+def main() -> int:
+    """0 when every target is met, otherwise 1."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the testbed is.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(BENCHMARKS)}")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"there is no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
+    status = Console(stderr=True)
+    figures: list[Figure] = []
+    for name in names:
+        started = time.monotonic()
+        status.print(f"{name} ...", highlight=False)
+        figures += BENCHMARKS[name]()
+        status.print(f"{name}: done in {time.monotonic() - started:.0f} s", highlight=False)
+    # A file is not a terminal of 80 columns: nothing is folded there.
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table(_machine(), figures))
+    return 0 if all(figure.met is not False for figure in figures) else 1
+
+
+def _machine() -> str:
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpus:  # noqa: PTH123
+        models = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
+    with open("/proc/loadavg", encoding="ascii") as loads:  # noqa: PTH123
+        load = loads.read().split()[0]
+    model = models[0] if models else platform.machine()
+    return f"{len(models)} x {model}, kernel {platform.release()}, Python {platform.python_version()}, load {load}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

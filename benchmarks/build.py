@@ -1,0 +1,87 @@
+"""Building and taking down: our builder beside stock Mininet, and what one pod more costs from 50 to 1,000 pods.
+
+Build is from the plan (for Mininet: the Topo) to a network that is ready, with every flow confirmed by every bridge;
+for Mininet, to the end of ``net.start()``. Teardown is until the last process and the last namespace are gone
+(:mod:`benchmarks.gone`). Each build has a box of its own; the two builders take turns; medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from benchmarks import ours, stock_mininet
+from benchmarks.boxed import boxed
+from benchmarks.figures import Figure
+
+PODS = 500
+SIZES = (50, 250, 500, 1000)
+FASTER_AT_LEAST = 10.0
+POD_AT_MOST_MS = 2.5
+GROWTH_AT_MOST = 2.0
+_ROUNDS_BESIDE, _ROUNDS_SIZES = 3, 5
+# The steps whose time depends on the pods. The controller's start runs beside them and its end is in the step "flows":
+# counted with small clusters it would be shared out among few pods, with large ones it is over before it is waited for.
+_STEPS_OF_PODS = ("wiring", "Open vSwitch", "containers")
+
+Times = Mapping[str, float]
+
+
+def figures() -> list[Figure]:
+    """All figures of building."""
+    return [*_beside_mininet(), *_by_size()]
+
+
+def _beside_mininet() -> list[Figure]:
+    testbed: list[Times] = []
+    mininet: list[Times] = []
+    for _ in range(_ROUNDS_BESIDE):
+        testbed.append(boxed(lambda: ours.build_and_remove(PODS)))
+        mininet.append(boxed(lambda: stock_mininet.build_and_remove(PODS)))
+    figures = []
+    for part in ("build", "teardown"):
+        figures.append(_times_faster(f"{part}, 4 nodes, {PODS} pods", _median(testbed, part), _median(mininet, part)))
+    both = [statistics.median(one["build"] + one["teardown"] for one in times) for times in (testbed, mininet)]
+    figures.append(_times_faster(f"both, 4 nodes, {PODS} pods", *both, at_least=FASTER_AT_LEAST))
+    return figures
+
+
+def _times_faster(what: str, seconds: float, mininet_seconds: float, at_least: float | None = None) -> Figure:
+    ratio = mininet_seconds / seconds
+    target = "" if at_least is None else f">= {at_least:g} x faster"
+    met = None if at_least is None else ratio >= at_least
+    return Figure(what, seconds, "s", mininet_seconds, "Mininet", ratio, target=target, met=met)
+
+
+def _by_size() -> list[Figure]:
+    times: dict[int, list[Times]] = {size: [] for size in (0, *SIZES)}
+    for _ in range(_ROUNDS_SIZES):
+        for size, found in times.items():
+            found.append(boxed(lambda size=size: ours.build_and_remove(size)))  # type: ignore[misc]
+    total_s = {size: _median(found, "build") for size, found in times.items()}
+    steps_s = {size: statistics.median(_steps_s(one) for one in found) for size, found in times.items()}
+    figures = [Figure("build, 4 nodes, no pods (the fixed part)", total_s[0], "s")]
+    pod_ms = {}
+    for size in SIZES:
+        pod_ms[size] = (steps_s[size] - steps_s[0]) / size * 1e3
+        what = f"a pod of {size}: wires, ports, containers"
+        total = f"{total_s[size]:.2f} s all told"
+        met = pod_ms[size] <= POD_AT_MOST_MS
+        figures.append(Figure(what, pod_ms[size], "ms", beside_what=total, target=f"<= {POD_AT_MOST_MS:g} ms", met=met))
+    growth = pod_ms[SIZES[-1]] / pod_ms[SIZES[0]]
+    what = f"growth of that from {SIZES[0]} to {SIZES[-1]} pods"
+    target, met = f"<= {GROWTH_AT_MOST:g}", growth <= GROWTH_AT_MOST
+    figures.append(Figure(what, pod_ms[SIZES[-1]], "ms", pod_ms[SIZES[0]], "", growth, target=target, met=met))
+    small, large = SIZES[-2:]
+    marginal_ms = (total_s[large] - total_s[small]) / (large - small) * 1e3
+    met = marginal_ms <= POD_AT_MOST_MS
+    what = f"a pod more, all told with its flows ({small} to {large} pods)"
+    return [*figures, Figure(what, marginal_ms, "ms", target=f"<= {POD_AT_MOST_MS:g} ms", met=met)]
+
+
+def _steps_s(times: Times) -> float:
+    return sum(times[step] for step in _STEPS_OF_PODS)
+
+
+def _median(times: Sequence[Times], part: str) -> float:
+    return statistics.median(one[part] for one in times)
