@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from controllers.pipeline.tables import TABLES
 from testbed.cluster.identity import BRIDGE, GATEWAY_OF_PORT, TUNNEL_OF_PORT
 from testbed.errors import RunError
 from testbed.network import netns
@@ -194,6 +195,11 @@ def _configuration(switch: VSwitch, datapath: Datapath, controller: str) -> list
         "inactivity_probe=5000",
         "max_backoff=1000",
     ]
+    for table in TABLES.values():
+        # ovs-ofctl --names then prints the tables by name, as `testbed plan` does.
+        made = f"@table{table.number}"
+        argv += ["--", f"--id={made}", "create", "Flow_Table", f"name={table.name}"]
+        argv += ["--", "set", "bridge", BRIDGE, f"flow_tables:{table.number}={made}"]
     for name, of_port in switch.ports.items():
         argv += add_port_arguments(name, of_port)
     return argv

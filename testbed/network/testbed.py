@@ -115,15 +115,24 @@ class Testbed:
             if mtu_bytes != self._pod_mtu_bytes:
                 self._wiring.set_pod_mtu(mtu_bytes)
                 self._pod_mtu_bytes = mtu_bytes
-            if mode != self._mode:
+            if mode == self._mode:
+                return
+            # The fabric's pod routes are there whenever some bridge may still, or already, rely on them. So pods reach
+            # each other throughout, whatever mixture of modes the bridges are in meanwhile.
+            if mode == "routed":
+                self._wiring.change_mode(self._mode, mode)
+                self._change_flows(mode)
+            else:
+                self._change_flows(mode)
                 self._wiring.change_mode(self._mode, mode)
         except netlink.NetlinkError as error:
             raise RunError(f"switching to {mode}: {error}") from error
-        if mode != self._mode:
-            self._mode = mode
-            patch = {"data": {"mode": mode}}
-            changed = self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, patch, identity.CONFIG_NAMESPACE)
-            self.wait_confirmed([changed])
+        self._mode = mode
+
+    def _change_flows(self, mode: Mode) -> None:
+        patch = {"data": {"mode": mode}}
+        changed = self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, patch, identity.CONFIG_NAMESPACE)
+        self.wait_confirmed([changed])
 
     def wait_confirmed(self, changed: Sequence[JsonObject]) -> None:
         """Wait until every bridge carries the flows of the changed objects. Raises RunError when one does not."""

@@ -136,7 +136,7 @@ def mininet_objects_behave() -> None:
         assert len(_shells()) == 1
         assert web.IP() in testbed.net["n2"].cmd(f"ping -c1 -W2 {web.IP()}")
         assert {host.name for host in testbed.net.hosts} == {"n1", "n2", "web-0", "b"}
-        assert "table=0" in testbed.net["s-n1"].cmd("ovs-ofctl -O OpenFlow13 dump-flows br-pods")
+        assert "table=Classifier" in testbed.net["s-n1"].cmd("ovs-ofctl -O OpenFlow13 dump-flows br-pods")
         assert {str(link) for link in testbed.net.links} >= {f"eth0<->{testbed.state.pods[1].interface}"}
 
 
