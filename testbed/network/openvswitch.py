@@ -248,7 +248,7 @@ class Ending:
         """
         for switch in switches:
             for name in ("vswitchd.pid", "ovsdb.pid"):
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, FileNotFoundError):  # one that has ended by itself
                     daemon = os.pidfd_open(int((switch.directory / name).read_text()))
                     self._daemons.append(daemon)
                     signal.pidfd_send_signal(daemon, signal.SIGKILL)
