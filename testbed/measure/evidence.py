@@ -22,7 +22,7 @@ from typing import Any
 
 from testbed.cluster.values import ClusterState, IPAddress, Mode
 from testbed.measure.capture import Capture, Frame
-from testbed.measure.decode import Packet, decode
+from testbed.measure.decode import PROTOCOL_UDP, Packet, decode
 from testbed.measure.interface import Network
 from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT
 from testbed.network.netns import entered
@@ -176,7 +176,7 @@ def _fields(packet: Packet) -> dict[str, Any]:
     return {
         "ipv4_src": str(packet.ipv4_src),
         "ipv4_dst": str(packet.ipv4_dst),
-        "protocol": packet.protocol,
+        "protocol": "udp" if packet.protocol == PROTOCOL_UDP else packet.protocol,
         "udp_src": packet.udp_src,
         "udp_dst": packet.udp_dst,
     }

@@ -154,6 +154,37 @@ def test_lost_answers_are_counted() -> None:
     run_in_box(lost_answers_are_counted, USERS[0])
 
 
+class _Uncached:
+    """A wire as a network with caches that need no emptying, but are asked to be; it counts how often."""
+
+    def __init__(self, wire: baseline.Namespaces) -> None:
+        self.address, self.namespace, self.popen = wire.address, wire.namespace, wire.popen
+        self.cooled = 0
+
+    def cool(self, *endpoints: EndpointRef) -> None:
+        assert endpoints == (CLIENT, SERVER)
+        self.cooled += 1
+
+
+def first_packets_that_are_lost_are_counted() -> None:
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        network = _Uncached(wire)
+        figures = measured(network, servers, CLIENT, SERVER, kind="first_packet")
+        timed = len(figures["first_packet_us"]) + len(figures["first_connection_us"])
+        assert timed == network.cooled > 2
+        assert figures["lost"] == [0]
+        udp, _ = servers.processes()
+        os.kill(udp.pid, signal.SIGSTOP)
+        figures = measured(network, servers, CLIENT, SERVER, kind="first_packet")
+        os.kill(udp.pid, signal.SIGCONT)
+    assert figures["lost"] == [1]
+    assert "first_packet_us" not in figures and len(figures["first_connection_us"]) == 1
+
+
+def test_first_packets_that_are_lost_are_counted() -> None:
+    run_in_box(first_packets_that_are_lost_are_counted, USERS[0])
+
+
 def sockperf_agrees_with_our_client() -> None:
     """The same wire by our client, by sockperf's log, and by sockperf as a user would run it, with its own server."""
     with baseline.floor_network() as wire, Servers(wire) as servers:

@@ -30,12 +30,12 @@ def timed(protocol: str, server: tuple[str, int], source_port: int, message: byt
         if protocol == "udp":
             connection.bind(("", source_port))
             connection.connect(server)  # sends nothing (udp(7))
-            start = clock()
         else:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            start = clock()
-            connection.connect(server)
+        start = clock()
         try:
+            if protocol == "tcp":
+                connection.connect(server)
             connection.send(message)
             receive(connection, len(message))
         except TimeoutError:

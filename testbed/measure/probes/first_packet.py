@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from testbed.measure.placement import on_measuring_processor
-from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, Context, Result
+from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, PROGRAM_LIMIT_S, Context, Result
 from testbed.measure.process import ProbeFailure, client_argv, read_line, start, stop
 
 _METRICS = {"udp": "first_packet_us", "tcp": "first_connection_us"}
@@ -22,7 +22,7 @@ def run(context: Context) -> Result:
     values: dict[str, list[float]] = {metric: [] for metric in _METRICS.values()}
     lost, begin = 0, time.monotonic()
     try:
-        read_line(process, ANSWER_LIMIT_S)
+        read_line(process, PROGRAM_LIMIT_S)
         while not lost + sum(map(len, values.values())) or time.monotonic() - begin < context.probe.duration_s:
             for protocol, metric in _METRICS.items():
                 answer = _first(context, process, protocol)
