@@ -24,13 +24,13 @@ def a_switch_loses_nothing() -> None:
         pinging = testbed.popen(
             parse_endpoint("a"), ["ping", "-q", "-i", "0.002", target], stdout=subprocess.PIPE, text=True
         )
-        for _ in range(5):
+        for _ in range(25):
             testbed.set_mode("routed")
             testbed.set_mode("overlay")
         pinging.send_signal(signal.SIGINT)
         output, _ = pinging.communicate(timeout=20)
         assert ", 0% packet loss" in output, output
-        assert int(re.search(r"(\d+) received", output)[1]) > 50, output
+        assert int(re.search(r"(\d+) received", output)[1]) > 25, output
         assert "duplicates" not in output, output
 
 
