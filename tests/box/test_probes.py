@@ -71,7 +71,7 @@ def every_probe_measures_in_both_modes() -> None:
                 figures = measured(testbed, servers, *ends[1], kind="throughput", protocol=protocol, duration_s=0.35)
                 assert 2 <= len(figures["throughput_mbps"]) <= 10, figures
                 # Not the median: on a loaded machine most intervals of a short run can be empty.
-        assert 1 < max(figures["throughput_mbps"]) < 100_000
+                assert 1 < max(figures["throughput_mbps"]) < 100_000
             switches.together()
         _mtu_arm(testbed, ends[1])
 

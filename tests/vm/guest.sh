@@ -44,7 +44,7 @@ settled() {
 
 # In a function, so that bash has read all of it before anything runs: the file may change on the host meanwhile.
 main() {
-  export PYTHONDONTWRITEBYTECODE=1 COLUMNS=110
+  export PYTHONDONTWRITEBYTECODE=1 COLUMNS=110 MPLCONFIGDIR=/tmp/matplotlib
   export -f cached_files modules settled
   export project
   uname -srvm
@@ -60,7 +60,8 @@ main() {
     "tests/box/test_cluster.py::test_pods_and_nodes_reach_each_other_without_nat[root]" \
     "tests/box/test_cluster.py::test_pods_have_the_mtu_of_the_mode" \
     "tests/box/test_controller.py::test_modes_are_switched_without_losing_a_packet" \
-    "tests/box/test_controller.py::test_packets_take_the_way_of_the_mode"
+    "tests/box/test_controller.py::test_packets_take_the_way_of_the_mode" \
+    "tests/box/test_controller.py::test_a_bridge_that_reconnects_is_brought_back_to_the_exact_state"
   echo "==> [$(cut -d. -f1 /proc/uptime) s] done"
 }
 
