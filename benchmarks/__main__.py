@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import build, controller_push, memory, pipeline_rtt
 from benchmarks.figures import Figure, table
+from testbed.network.builder import choose_datapath
 
 BENCHMARKS = {
     "build": build.figures,
@@ -29,6 +32,7 @@ def main() -> int:
         if name not in BENCHMARKS:
             parser.error(f"there is no benchmark {name}; there are: {', '.join(BENCHMARKS)}")
     status = Console(stderr=True)
+    title = _machine()
     figures: list[Figure] = []
     for name in names:
         started = time.monotonic()
@@ -36,18 +40,20 @@ def main() -> int:
         figures += BENCHMARKS[name]()
         status.print(f"{name}: done in {time.monotonic() - started:.0f} s", highlight=False)
     # A file is not a terminal of 80 columns: nothing is folded there.
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table(_machine(), figures))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table(title, figures))
     return 0 if all(figure.met is not False for figure in figures) else 1
 
 
 def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as cpus:  # noqa: PTH123
-        models = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
-    with open("/proc/loadavg", encoding="ascii") as loads:  # noqa: PTH123
-        load = loads.read().split()[0]
-    model = models[0] if models else platform.machine()
-    return f"{len(models)} x {model}, kernel {platform.release()}, Python {platform.python_version()}, load {load}"
+    """The machine in one line, with its load before any of this runs: every other program makes the figures worse."""
+    cpus = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    models = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
+    datapath = {"netdev": "userspace", "system": "kernel"}[choose_datapath("auto")]
+    return (
+        f"{os.cpu_count()} x {models[0] if models else platform.machine()}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {datapath} datapath; load before: {os.getloadavg()[0]:.1f}"
+    )
 
 
 if __name__ == "__main__":

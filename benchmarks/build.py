@@ -19,7 +19,7 @@ SIZES = (50, 250, 500, 1000)
 FASTER_AT_LEAST = 10.0
 POD_AT_MOST_MS = 2.5
 GROWTH_AT_MOST = 2.0
-_ROUNDS_BESIDE, _ROUNDS_SIZES = 3, 5
+_ROUNDS_BESIDE, _ROUNDS_SIZES = 3, 7
 # The steps whose time depends on the pods. The controller's start runs beside them and its end is in the step "flows":
 # counted with small clusters it would be shared out among few pods, with large ones it is over before it is waited for.
 _STEPS_OF_PODS = ("wiring", "Open vSwitch", "containers")

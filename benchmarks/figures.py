@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich.box import MARKDOWN
 from rich.table import Table
 
 
@@ -28,9 +29,9 @@ class Figure:
 
 
 def table(title: str, figures: Iterable[Figure]) -> Table:
-    """The figures as an aligned table."""
-    result = Table(title=title, title_justify="left")
-    result.add_column("figure")
+    """The figures as an aligned table that is Markdown too, so that it can go into a document as it is."""
+    result = Table(title=title, title_justify="left", box=MARKDOWN)
+    result.add_column("figure", no_wrap=True)
     for heading in ("value", "beside it", "ratio"):
         result.add_column(heading, justify="right", no_wrap=True)
     result.add_column("target", no_wrap=True)
