@@ -90,13 +90,16 @@ boot=(
 )
 
 step "booting $(basename "$kernel") ($how), at most $limit_s s; everything goes to ${out#"$PWD"/}"
-PYTHONPATH=$virtme timeout --kill-after=10 "$limit_s" .venv/bin/python -m virtme.commands.run "${boot[@]}" \
-  </dev/null >"$out/console.log" 2>&1 &
+# The guest ends with this script, even if that is killed.
+PYTHONPATH=$virtme setpriv --pdeathsig TERM timeout --kill-after=10 "$limit_s" \
+  .venv/bin/python -m virtme.commands.run "${boot[@]}" </dev/null >"$out/console.log" 2>&1 &
 machine=$!
 trap 'kill "$machine" 2>/dev/null || true; exit 130' INT TERM
-tail -n +1 -f --pid="$machine" "$out/guest.log"
+tail -n +1 -f --pid="$machine" "$out/guest.log" &
+follower=$!
 machine_status=0
 wait "$machine" || machine_status=$?
+wait "$follower"
 [ "$machine_status" -ne 124 ] || echo "test-vm: the guest was ended after $limit_s s" >&2
 
 step "the outcome"
