@@ -10,7 +10,7 @@ from typing import Any
 
 from testbed.measure import evidence, fidelity
 from testbed.measure.capture import capturing, pcap
-from testbed.measure.interface import Network
+from testbed.measure.interface import Network, network_end
 from testbed.measure.placement import SwitchPlacement
 from testbed.measure.plan import Arm, Attempt, Cell, plan_cells, source_port, used_paths
 from testbed.measure.probes import LATENCY_KINDS, run_probe
@@ -96,8 +96,9 @@ class AttemptRun:
         network, experiment = self.around.network, self.around.experiment
         mtu_bytes = network.state.config.overlay_mtu_bytes if arm.overlay_mtu else None
         network.set_mode(arm.mode, mtu_bytes)
-        pods = {end for path in used_paths(experiment, arm) for end in self._ends(path) if end.kind == "pod"}
-        fidelity.check_pod_mtus(network, sorted(pods), mtu_bytes or network.state.config.pod_mtu_bytes)
+        ends = {network_end(network, end) for path in used_paths(experiment, arm) for end in self._ends(path)}
+        pods = sorted(end for end in ends if end.kind == "pod")
+        fidelity.check_pod_mtus(network, pods, mtu_bytes or network.state.config.pod_mtu_bytes)
         self._take_evidence(arm)
         before = network.bridge_counters()
         tunnelled = 0

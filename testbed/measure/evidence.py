@@ -23,7 +23,7 @@ from typing import Any
 from testbed.cluster.values import ClusterState, IPAddress, Mode
 from testbed.measure.capture import Capture, Frame
 from testbed.measure.decode import PROTOCOL_UDP, Packet, decode
-from testbed.measure.interface import Network
+from testbed.measure.interface import Network, network_end
 from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT
 from testbed.network.netns import entered
 from testbed.spec.endpoints import EndpointRef
@@ -73,6 +73,7 @@ class Finding:
 def expected(network: Network, source: EndpointRef, target: EndpointRef) -> Expected:
     """What the current mode must show for a path."""
     state = network.state
+    source, target = network_end(network, source), network_end(network, target)
     source_node, target_node = _node(state, source), _node(state, target)
     on_fabric = source_node is None or source_node != target_node
     encapsulated = on_fabric and state.config.mode == "overlay" and source.kind != "ext" and target.kind == "pod"

@@ -49,3 +49,10 @@ class Network(Places, Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts about the network for environment.json."""
+
+
+def network_end(network: Network, endpoint: EndpointRef) -> EndpointRef:
+    """What the network sees of an endpoint: of a hostNetwork pod its node, of any other the endpoint itself."""
+    if endpoint.kind != "pod" or f"{endpoint.namespace}/{endpoint.name}" in network.state.pod_by_key:
+        return endpoint
+    return EndpointRef("node", "", network.namespace(endpoint))

@@ -118,7 +118,8 @@ class Servers:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._running: dict[tuple[EndpointRef, tuple[str, ...]], subprocess.Popen[bytes]] = {}
+        # By network namespace: a node and its hostNetwork pods have their ports in common.
+        self._running: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Servers:
         return self
@@ -148,7 +149,7 @@ class Servers:
 
         Raises :class:`ProbeFailure` when it ends or opens no socket.
         """
-        key = (endpoint, tuple(argv))
+        key = (self._places.namespace(endpoint), tuple(argv))
         running = self._running.get(key)
         if running is not None and running.poll() is None:
             return

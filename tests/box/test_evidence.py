@@ -25,8 +25,10 @@ PATHS = {
     "node_to_node": ("node/n1", "node/n3"),
     "node_to_pod": ("node/n1", "d"),
     "pod_to_node": ("a", "node/n3"),
+    "host_network_to_pod": ("agent", "d"),
+    "pod_to_host_network": ("a", "far-agent"),
 }
-TUNNELLED = {"same_leaf", "cross_leaf", "node_to_pod"}
+TUNNELLED = {"same_leaf", "cross_leaf", "node_to_pod", "host_network_to_pod"}
 
 
 def taken(testbed: Testbed, servers: Servers, source_port: int = 23456) -> dict[str, Finding]:
@@ -42,6 +44,7 @@ def taken(testbed: Testbed, servers: Servers, source_port: int = 23456) -> dict[
 
 def each_mode_is_proven() -> None:
     pods = [pod("a", "n1"), pod("b", "n1"), pod("c", "n2"), pod("d", "n3")]
+    pods += [pod("agent", "n1", hostNetwork=True), pod("far-agent", "n3", hostNetwork=True)]
     with cluster(plan_of("leaf_spine", pods)) as testbed, Servers(testbed) as servers:
         for mode in ("overlay", "routed", "overlay"):
             testbed.set_mode(mode)

@@ -173,6 +173,9 @@ class TestJudgement:
         ("a", "node/n2", True, False, "10.244.0.2"),
         ("ext/ext1", "a", True, False, "203.0.113.1"),
         ("a", "ext/ext1", True, False, "10.244.0.2"),
+        ("agent", "c", True, True, "10.244.0.1"),
+        ("agent", "a", False, False, "192.168.1.1"),
+        ("c", "agent", True, False, "10.244.1.2"),
     ],
 )
 def test_what_a_path_must_show(
@@ -187,10 +190,14 @@ def test_what_a_path_must_show(
     state = ClusterState(NetworkConfig(mode=mode, vni=9), tuple(nodes), tuple(pods))
     known = {f"node/{node.name}": node.node_ip for node in nodes} | {"ext/ext1": IPv4Address("203.0.113.1")}
     known |= {pod.name: pod.pod_ip for pod in pods}
-    network = SimpleNamespace(state=state, address=lambda endpoint: known[str(endpoint)])
+    # A hostNetwork pod on n1: no pod of the network, but its node's address and namespace.
+    known["agent"] = nodes[0].node_ip
+    network = SimpleNamespace(
+        state=state, address=lambda endpoint: known[str(endpoint)], namespace={parse_endpoint("agent"): "n1"}.get
+    )
     wanted = expected(network, parse_endpoint(source), parse_endpoint(target))
     in_tunnel = tunnelled and mode == "overlay"
-    own_address = "192.168.1.1" if source == "node/n1" and not in_tunnel else source_ip
+    own_address = "192.168.1.1" if source in ("node/n1", "agent") and not in_tunnel else source_ip
     assert wanted == Expected(IPv4Address(own_address), known[target], on_fabric, in_tunnel, 9, mode)
 
 

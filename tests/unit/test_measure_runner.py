@@ -43,7 +43,8 @@ class Scene:
 
     @property
     def state(self) -> Any:
-        return SimpleNamespace(config=self.config)
+        pods = dict.fromkeys(("default/a", "default/b", "default/c"))
+        return SimpleNamespace(config=self.config, pod_by_key=pods)
 
     def set_mode(self, mode: str, pod_mtu_bytes: int | None = None) -> None:
         self.modes.append((mode, pod_mtu_bytes))
