@@ -52,7 +52,7 @@ class VSwitch:
         return f"unix:{self.directory}/db.sock"
 
     def ofctl(self, *arguments: str) -> str:
-        """The output of ``ovs-ofctl -O OpenFlow13,OpenFlow14 COMMAND BRIDGE ...`` on this switch's bridge.
+        """The output of ``ovs-ofctl -O OpenFlow13 COMMAND BRIDGE ...`` on this switch's bridge.
 
         Raises :class:`RunError` with the tool's own words.
         """
@@ -226,6 +226,7 @@ def _all(commands: Iterable[tuple[list[str], VSwitch]]) -> None:
             output, _ = process.communicate(timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             output = f"no answer within {_TIMEOUT_S} s"
         if process.returncode:
             failures.append(f"{argv[0] if argv[0] != 'nsenter' else 'ovs-vswitchd'}: {output.strip()}")
