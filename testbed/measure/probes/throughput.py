@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,10 @@ def _wait_connected(process: subprocess.Popen[bytes]) -> None:
     """Wait until the test runs, or iperf3 has ended without."""
     deadline = time.monotonic() + PROGRAM_LIMIT_S
     table = Path(f"/proc/{process.pid}/net/tcp")
-    while process.poll() is None and count_connections(table.read_text(), IPERF3_PORT) < _CONNECTIONS:
+    while process.poll() is None:
+        with suppress(OSError):  # it ended after poll() had looked
+            if count_connections(table.read_text(), IPERF3_PORT) >= _CONNECTIONS:
+                return
         if time.monotonic() > deadline:
             raise ProbeFailure("iperf3 did not connect")
         time.sleep(_POLL_S)
