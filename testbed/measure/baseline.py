@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from testbed.cluster.values import VXLAN_UDP_PORT, IPAddress
@@ -110,7 +111,8 @@ def _network(setup: dict[EndpointRef, str], forwarding: Sequence[EndpointRef] = 
                 netns.create_and_stay(endpoint.name)
                 made.append(endpoint)
                 if endpoint in forwarding:
-                    subprocess.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+                    # Which namespace's setting this is goes by the thread that opens the file.
+                    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         for endpoint, commands in setup.items():
             _ip(endpoint, commands)
         yield Namespaces()
