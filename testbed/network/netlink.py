@@ -1,11 +1,12 @@
 """Route netlink in batches: many requests in one send, so that a pod costs a system call and not a process.
 
-Only what the builder writes is here (links, addresses, routes, neighbours, forwarding entries); reading goes through
-pyroute2. Message layout: rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/neighbour.h.
+Only what the builder writes is here: links, addresses, routes, neighbours, forwarding entries. Message layout:
+rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/neighbour.h.
 """
 
 from __future__ import annotations
 
+import array
 import errno
 import fcntl
 import os
@@ -324,8 +325,6 @@ def transmit_checksum(control: socket.socket, interface: str) -> bool:
 
 
 def _ethtool(control: socket.socket, interface: str, value: bytes) -> bytes:
-    import array
-
     buffer = array.array("B", value)
     pointer, _ = buffer.buffer_info()
     request = struct.pack("16sP", interface.encode(), pointer)
