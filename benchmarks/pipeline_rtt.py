@@ -39,7 +39,7 @@ from testbed.spec.endpoints import EndpointRef
 from tests.box.clusters import plan_of, pod
 
 AT_MOST = 1.10
-_ROUNDS, _CELL_S, _WARMUP_S, _PAYLOAD_BYTES = 20, 0.3, 0.1, 64
+_ROUNDS, _CELL_S, _WARMUP_S, _PAYLOAD_BYTES = 40, 0.15, 0.05, 64
 _SEED = 1
 # Node of the second pod: the first's own, and one on the other leaf.
 _PATHS = {"same node": "n1", "cross node, overlay": "n4"}

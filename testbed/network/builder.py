@@ -59,7 +59,7 @@ def build(checked: CheckedExperiment, build: Build, datapath: str, progress: Pro
 @contextmanager
 def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbed]:
     """A running cluster made of a plan."""
-    progress.start("build", 4 + len(plan.state.nodes))
+    progress.start("build", 5 + len(plan.state.nodes))
     if datapath == "system":
         _wait_for_uptime()
     with ExitStack() as undo:
@@ -77,6 +77,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         undo.callback(controller.stop)
         controller.start()
         wiring.build(progress.advance)
+        progress.advance("controller")
+        controller.wait_listening()
         progress.advance("Open vSwitch")
         switches = {
             node.name: VSwitch(

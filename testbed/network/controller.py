@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from testbed.network.wiring import CONTROLLER_ADDRESS
 
 OPENFLOW_PORT = 6653
 LOG = Path("/run/controller.log")
-_END_S = 5.0
+_START_S, _END_S = 30.0, 5.0
 
 
 class ControllerProcess:
@@ -23,17 +24,36 @@ class ControllerProcess:
 
     @property
     def pid(self) -> int:
+        return self._running().pid
+
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RunError("the controller is not running")
-        return self._process.pid
+        return self._process
 
     def start(self) -> None:
         listen = f"{CONTROLLER_ADDRESS}:{OPENFLOW_PORT}"
         argv = [sys.executable, "-m", "controllers.ryu_app", "--api", self._api_url, "--listen", listen]
         with LOG.open("ab") as log:
             self._process = subprocess.Popen(
-                argv, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                argv, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )
+
+    def wait_listening(self) -> None:
+        """Return when switches can connect: one that is refused waits a whole second before it tries again.
+
+        Raises RunError when the controller ends before, or takes too long.
+        """
+        process = self._running()
+        assert process.stdout is not None
+        poll = select.poll()
+        poll.register(process.stdout, select.POLLIN)
+        # The launcher prints one line, when it listens; without one it has ended.
+        if not poll.poll(_START_S * 1000):
+            raise RunError(f"the controller does not listen after {_START_S:g} s")
+        if not process.stdout.readline():
+            process.wait()
+            self.check()
 
     def check(self) -> None:
         """Raise RunError with the end of its log if the controller has died."""
@@ -50,4 +70,6 @@ class ControllerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._process = None
