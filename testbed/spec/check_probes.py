@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from testbed.cluster.objects import object_name, object_namespace
+from testbed.cluster.objects import object_name, object_namespace, uses_host_network
 from testbed.errors import Problem
 from testbed.spec.check_network import BuiltFabric
 from testbed.spec.endpoints import EndpointRef, parse_endpoint
@@ -30,9 +30,19 @@ class Names:
 
 
 def path_problems(
-    document: Document, paths: Mapping[str, Path], built: Sequence[BuiltFabric], manifests: Sequence[Manifest] | None
+    document: Document,
+    paths: Mapping[str, Path],
+    built: Sequence[BuiltFabric],
+    manifests: Sequence[Manifest] | None,
+    modes: Sequence[str],
 ) -> Iterator[Problem]:
-    """Endpoints that are not there. ``manifests`` is None when not every manifest could be read."""
+    """Endpoints that are not there or cannot meet. ``manifests`` is None when not every manifest could be read."""
+    # Pods with addresses of their own, of which the fabric knows nothing in overlay mode.
+    own = {
+        EndpointRef("pod", object_namespace(manifest.object), object_name(manifest.object))
+        for manifest in manifests or ()
+        if not uses_host_network(manifest.object)
+    }
     for name, path in paths.items():
         ends = {"from": parse_endpoint(path.source), "to": parse_endpoint(path.target)}
         if ends["from"] == ends["to"]:
@@ -41,6 +51,10 @@ def path_problems(
             yield from _endpoint_problems(document, ("paths", name, field), end, built, manifests)
         if ends["from"].kind == "ext" and ends["to"].kind == "ext":
             yield document.problem(("paths", name), "at least one end must be a pod or a node")
+        elif "overlay" in modes and any(end.kind == "ext" for end in ends.values()) and own & set(ends.values()):
+            message = "an external host and a pod do not reach each other in overlay mode"
+            allowed = "modes: [routed], or a node or a hostNetwork pod instead of the pod"
+            yield document.problem(("paths", name), message, allowed=allowed)
 
 
 def _endpoint_problems(

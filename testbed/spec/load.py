@@ -168,7 +168,7 @@ def _checked(
             problems += placement_problems(document, parts.network, each, manifests)
 
     problems += duplicate_problems(document, names)
-    problems += path_problems(document, parts.paths, built, manifests if all_read else None)
+    problems += path_problems(document, parts.paths, built, manifests if all_read else None, names.modes)
     problems += probe_problems(document, parts.probes, names)
     problems += reference_problems(document, parts.probes, parts.expectations, parts.primary, names)
 
