@@ -81,6 +81,8 @@ def cases(summary: Entry) -> list[Case]:
         ]
         text = "\n".join([f"{build['valid']} of {build['planned']} rounds valid, {build['void']} void", *causes])
         found.append(Case("rounds", str(build["build"]), "passed" if build["valid"] else "failed", text))
+    if summary["status"] != "complete":
+        found.append(Case("rounds", "the whole run", "failed", f"the run ended early (status: {summary['status']})"))
     return found
 
 

@@ -276,6 +276,8 @@ def _outcome(document: Document) -> Document:
         for item in document["evidence"]
         if item["ok_rounds"] < item["rounds"]
     ]
+    if document["status"] != "complete":
+        reasons.append(f"the run ended early (status: {document['status']})")
     return {"exit_status": 1 if reasons else 0, "reasons": reasons}
 
 

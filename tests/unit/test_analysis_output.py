@@ -301,6 +301,7 @@ def test_junit(demo: Path, tmp_path: Path, golden: Callable[[str, str], None]) -
     [
         ({}, []),
         ({"rounds": 5}, ["udp_rr cross_leaf"]),
+        ({"status": "partial"}, ["the whole run"]),
         ({"expect": [{"probe": "udp_rr", "at_most": 0.5}]}, ["udp_rr: ratio overlay/routed on every path at most 0.5"]),
         ({"rounds": 1, "smoke": True, "expect": [{"probe": "udp_rr", "at_most": 0.5}]}, []),
     ],

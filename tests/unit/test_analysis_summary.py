@@ -401,6 +401,7 @@ def test_a_valid_round_without_evidence_ends_the_run_with_status_1(tmp_path: Pat
             "expectation not met: udp_rr: ratio overlay/routed on every",
         ),
         ({"expect": [{"probe": "udp_rr", "at_most": 2.0}]}, None),
+        ({"status": "partial"}, "the run ended early (status: partial)"),
         ({"rounds": 1, "smoke": True, "expect": [{"probe": "udp_rr", "at_most": 0.1}]}, None),
     ],
 )
