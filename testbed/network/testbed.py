@@ -105,28 +105,36 @@ class Testbed:
     # -- modes --------------------------------------------------------------------------------------------------
 
     def set_mode(self, mode: Mode, pod_mtu_bytes: int | None = None) -> None:
-        """Switch the living network to a mode: routes, MTU, then the flows by one atomic bundle a bridge.
+        """Switch the living network to a mode: routes, MTU, and the flows by one atomic bundle a bridge.
 
         ``pod_mtu_bytes`` overrides the mode's own MTU. Returns when every bridge has confirmed; raises RunError when
         one does not.
         """
         mtu_bytes = pod_mtu_bytes or self.plan.pod_mtu_bytes(mode)
         try:
-            if mtu_bytes != self._pod_mtu_bytes:
-                self._wiring.set_pod_mtu(mtu_bytes)
-                self._pod_mtu_bytes = mtu_bytes
-            if mode == self._mode:
-                return
-            # The fabric's pod routes are there whenever some bridge may still, or already, rely on them. So pods reach
-            # each other throughout, whatever mixture of modes the bridges are in meanwhile.
-            if mode == "routed":
-                self._wiring.change_mode(self._mode, mode)
-                self._change_flows(mode)
-            else:
-                self._change_flows(mode)
-                self._wiring.change_mode(self._mode, mode)
+            # What pods send meanwhile must fit into either mode: a smaller MTU comes before the switch, a larger after.
+            if mtu_bytes < self._pod_mtu_bytes:
+                self._set_pod_mtu(mtu_bytes)
+            if mode != self._mode:
+                self._change_mode(mode)
+            if mtu_bytes > self._pod_mtu_bytes:
+                self._set_pod_mtu(mtu_bytes)
         except netlink.NetlinkError as error:
             raise RunError(f"switching to {mode}: {error}") from error
+
+    def _set_pod_mtu(self, mtu_bytes: int) -> None:
+        self._wiring.set_pod_mtu(mtu_bytes)
+        self._pod_mtu_bytes = mtu_bytes
+
+    def _change_mode(self, mode: Mode) -> None:
+        # The fabric's pod routes are there whenever some bridge may still, or already, rely on them. So pods reach
+        # each other throughout, whatever mixture of modes the bridges are in meanwhile.
+        if mode == "routed":
+            self._wiring.change_mode(self._mode, mode)
+            self._change_flows(mode)
+        else:
+            self._change_flows(mode)
+            self._wiring.change_mode(self._mode, mode)
         self._mode = mode
 
     def _change_flows(self, mode: Mode) -> None:
