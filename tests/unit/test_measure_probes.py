@@ -36,6 +36,10 @@ class TestOwnClient:
             output = f"sent=1 lost=0 byteorder={order}\n".encode() + (54_321).to_bytes(8, order)
             assert list(exchange.parse(output)[2]) == [54_321]
 
+    def test_segments_sent_again_are_read_by_their_name(self) -> None:
+        snmp = "Ip: Forwarding DefaultTTL\nIp: 1 64\nTcp: MaxConn OutSegs RetransSegs InErrs\nTcp: -1 500 7 0\n"
+        assert exchange.parse_segments_sent_again(snmp) == 7
+
     @pytest.mark.parametrize("output", [b"", b"sent=1 lost=0\n", b"sent=1 lost=0 byteorder=little\n1234567"])
     def test_output_that_is_cut_off_is_a_failure(self, output: bytes) -> None:
         with pytest.raises(ProbeFailure, match="cut off"):
