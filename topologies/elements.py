@@ -14,11 +14,11 @@ from topologies.shaping import qdisc_commands
 
 # Set before the interfaces arrive: each takes its rp_filter from "default" then. Replies may come back by another of
 # the equal-cost paths, which a reverse-path filter would drop. Hash policy 1 spreads by addresses and L4 ports.
-_ROUTER_SYSCTLS = {
-    "net.ipv4.ip_forward": 1,
-    "net.ipv4.fib_multipath_hash_policy": 1,
-    "net.ipv4.conf.all.rp_filter": 0,
-    "net.ipv4.conf.default.rp_filter": 0,
+_ROUTER_SETTINGS = {
+    "/proc/sys/net/ipv4/ip_forward": 1,
+    "/proc/sys/net/ipv4/fib_multipath_hash_policy": 1,
+    "/proc/sys/net/ipv4/conf/all/rp_filter": 0,
+    "/proc/sys/net/ipv4/conf/default/rp_filter": 0,
 }
 
 
@@ -38,7 +38,8 @@ class Router(Node):
     def __init__(self, name: str, routes: Iterable[Route] = (), **params: Any) -> None:
         super().__init__(name, **params)
         self.routes = tuple(routes)
-        _checked(self, ["sysctl", "-q", "-w", *(f"{key}={value}" for key, value in _ROUTER_SYSCTLS.items())])
+        # Not by sysctl(8), which a minimal Debian lacks.
+        _checked(self, ["sh", "-e"], "".join(f"echo {value} > {file}\n" for file, value in _ROUTER_SETTINGS.items()))
 
     def config(self, **params: Any) -> dict[str, Any]:
         """Configure as a Node, then install all routes in one go."""

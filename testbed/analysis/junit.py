@@ -23,19 +23,27 @@ class Case:
     text: str
 
 
+def write_failure(experiment: str, reason: str, file: str | Path) -> None:
+    """Write the outcome of a run without a single sample: one failed case, so that a CI system shows it."""
+    _write(experiment, "", [Case("rounds", "measured", "failed", reason)], file)
+
+
 def write(summary: Entry, file: str | Path) -> None:
     """Write the outcome of a summary to ``file``."""
-    root = ElementTree.Element("testsuites", name=summary["experiment"])
-    found = cases(summary)
+    _write(summary["experiment"], summary.get("started") or "", cases(summary), file)
+
+
+def _write(experiment: str, started: str, found: list[Case], file: str | Path) -> None:
+    root = ElementTree.Element("testsuites", name=experiment)
     _count(root, found)
     for suite in dict.fromkeys(case.suite for case in found):
         members = [case for case in found if case.suite == suite]
         element = ElementTree.SubElement(root, "testsuite", name=suite)
-        if summary.get("started"):
-            element.set("timestamp", summary["started"])
+        if started:
+            element.set("timestamp", started)
         _count(element, members)
         for case in members:
-            _append(element, case, summary["experiment"])
+            _append(element, case, experiment)
     ElementTree.indent(root)
     Path(file).write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
 

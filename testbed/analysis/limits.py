@@ -9,7 +9,9 @@ BUSY_PCT = 10.0
 PORTS_PER_VSWITCHD = 25  # above, idle ports are felt in the userspace datapath, whose one thread polls them all
 
 
-def limits(document: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+def limits(
+    document: Mapping[str, Any], environment: Mapping[str, Any], experiment: Mapping[str, Any] | None = None
+) -> list[str]:
     """The limits of a run as sentences, the run's own before the general ones."""
     found: list[str] = []
     if document["smoke"]:
@@ -30,6 +32,11 @@ def limits(document: Mapping[str, Any], environment: Mapping[str, Any]) -> list[
             "Open vSwitch ran in userspace. Each hop through it costs tens of microseconds in both modes, so absolute "
             "times are larger, and ratios closer to 1, than with the kernel's datapath."
         )
+        if uneven := _node_to_pod(experiment or {}):
+            found.append(
+                f"Between a node and a pod of another node ({', '.join(uneven)}) the overlay passes one bridge more "
+                "than routed does, the node's own: most of such a ratio is that hop through userspace, not VXLAN."
+            )
         for build, ports in _ports(environment).items():
             crowded = [f"{node}: {count}" for node, count in sorted(ports.items()) if count > PORTS_PER_VSWITCHD]
             if crowded:
@@ -57,6 +64,12 @@ def limits(document: Mapping[str, Any], environment: Mapping[str, Any]) -> list[
         "Exploratory comparisons are not corrected for their number.",
     ]
     return found
+
+
+def _node_to_pod(experiment: Mapping[str, Any]) -> list[str]:
+    """Names of the paths with a node at one end and a pod at the other."""
+    ends = {name: (path["from"], path["to"]) for name, path in (experiment.get("paths") or {}).items()}
+    return [name for name, pair in ends.items() if sum(end.startswith("node/") for end in pair) == 1]
 
 
 def _ports(environment: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:

@@ -66,7 +66,7 @@ def page(results: Results) -> str:
         headline=[figure for figure in figures if figure["name"] == "ratio"],
         figures=[figure for figure in figures if figure["name"] != "ratio"],
         environment=_environment(results.environment),
-        limits=limits(document, results.environment),
+        limits=limits(document, results.environment, results.experiment),
         path_text=lambda path: facts.path_text(results.experiment, path),
         value=lambda entry, arm: words.with_unit(words.arm_value(document, entry, arm), entry["metric"]),
         words=words,

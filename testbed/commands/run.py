@@ -53,8 +53,11 @@ def run(
 
     outcome = carry_out(Order(Path(experiment), Path(output) if output else None, overrides, smoke, datapath))
     print_outcome(outcome.folder, outcome.summary)
-    if junit is not None and outcome.summary is not None:
-        from testbed.analysis.junit import write as write_junit
+    if junit is not None:
+        from testbed.analysis import junit as report
 
-        write_junit(outcome.summary, Path(junit))
+        if outcome.summary is not None:
+            report.write(outcome.summary, Path(junit))
+        else:
+            report.write_failure(Path(experiment).stem, f"no round was measured (status {outcome.exit_status})", junit)
     return outcome.exit_status

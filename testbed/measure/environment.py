@@ -92,6 +92,6 @@ def tool_version(argv: Sequence[str]) -> str:
 def _output(argv: Sequence[str]) -> str:
     try:
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10)
-    except OSError:
+    except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

@@ -66,7 +66,10 @@ def running_clusters() -> list[Running]:
     found = []
     folder = directory()
     for file in sorted(folder.glob("*.json")) if folder.is_dir() and folder.stat().st_uid == os.getuid() else ():
-        running = _from_json(json.loads(file.read_text()))
+        try:
+            running = _from_json(json.loads(file.read_text()))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged, or removed meanwhile: not a cluster that can be entered
         if running.alive:
             found.append(running)
         else:

@@ -15,8 +15,8 @@ from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.source import Document, FieldPath
 
 LATENCY_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr")
-# Kinds whose samples count lost requests.
-_LOSS_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet")
+# Kinds whose samples count lost requests. TCP sends again what is lost, so there a loss shows as a late answer.
+_LOSS_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "icmp_rtt", "first_packet")
 
 
 @dataclass(frozen=True)

@@ -317,3 +317,13 @@ def test_junit_fails_exactly_when_the_exit_status_says_so(
     assert [case.name for case in cases if case.result == "failed"] == failing
     assert document["outcome"]["exit_status"] == bool(failing)
     assert any(case.result == "skipped" for case in cases) == document["smoke"]
+
+
+def test_junit_of_a_run_without_a_sample_fails(tmp_path: Path) -> None:
+    file = tmp_path / "junit.xml"
+    junit.write_failure("mine", "no round was measured (status 1)", file)
+    suites = ElementTree.parse(file).getroot()
+    assert (suites.get("tests"), suites.get("failures")) == ("1", "1")
+    failure = suites.find("testsuite/testcase/failure")
+    assert failure is not None
+    assert "no round was measured" in f"{failure.get('message')}{failure.text}"

@@ -457,5 +457,8 @@ def test_limits_follow_from_what_was_recorded(tmp_path: Path) -> None:
         assert part in text
     assert "n2" not in text
     quiet = summarised(tmp_path / "quiet", rounds=8)
+    mixed = {"paths": {"up": {"from": "node/n1", "to": "web"}, "across": {"from": "a", "to": "b"}}}
+    text = "\n".join(limits(quiet, environment(), mixed))
+    assert "(up)" in text and "one bridge more" in text
     kernel = "\n".join(limits(quiet, environment(datapath="system", warnings=[])))
     assert not any(part in kernel for part in ("userspace", "did not finish", "netem", "processors (median"))
