@@ -59,22 +59,22 @@ def _by_size() -> list[Figure]:
         for size, found in times.items():
             found.append(boxed(lambda size=size: ours.build_and_remove(size)))  # type: ignore[misc]
     total_s = {size: _median(found, "build") for size, found in times.items()}
-    own_s = {
-        size: statistics.median(one["build"] - one[_NOT_OF_PODS] for one in found) for size, found in times.items()
-    }
+    own_s = {size: [one["build"] - one[_NOT_OF_PODS] for one in found] for size, found in times.items()}
     figures = [Figure("build, 4 nodes, no pods (the fixed part)", total_s[0], "s")]
-    pod_ms = {}
+    fastest_ms = {}
     for size in SIZES:
-        pod_ms[size] = (own_s[size] - own_s[0]) / size * 1e3
-        what = f"build, a pod of {size}"
-        total = f"{total_s[size]:.2f} s all told"
-        met = pod_ms[size] <= POD_AT_MOST_MS
-        figures.append(Figure(what, pod_ms[size], "ms", beside_what=total, target=f"<= {POD_AT_MOST_MS:g} ms", met=met))
-    growth = pod_ms[SIZES[-1]] / pod_ms[SIZES[0]]
-    what = f"growth of that from {SIZES[0]} to {SIZES[-1]} pods"
-    target, met = f"<= {GROWTH_AT_MOST:g}", growth <= GROWTH_AT_MOST
-    figures.append(Figure(what, pod_ms[SIZES[-1]], "ms", pod_ms[SIZES[0]], "", growth, target=target, met=met))
-    return figures
+        pod_ms, fastest_ms[size] = (
+            (each(own_s[size]) - each(own_s[0])) / size * 1e3 for each in (statistics.median, min)
+        )
+        beside = f"{total_s[size]:.2f} s all told; fastest {fastest_ms[size]:.3f} ms"
+        target, met = f"<= {POD_AT_MOST_MS:g} ms", pod_ms <= POD_AT_MOST_MS
+        figures.append(Figure(f"build, a pod of {size}", pod_ms, "ms", beside_what=beside, target=target, met=met))
+    # A disturbance of 50 ms is a whole millisecond for each of 50 pods. It only ever adds to a time, so the growth is
+    # that of the fastest rounds.
+    few, many = fastest_ms[SIZES[0]], fastest_ms[SIZES[-1]]
+    what = f"growth from {SIZES[0]} to {SIZES[-1]} pods, fastest"
+    target, met = f"<= {GROWTH_AT_MOST:g}", many / few <= GROWTH_AT_MOST
+    return [*figures, Figure(what, many, "ms", few, f"at {SIZES[0]}", many / few, target=target, met=met)]
 
 
 def _median(times: Sequence[Times], part: str) -> float:

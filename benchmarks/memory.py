@@ -10,6 +10,7 @@ The same for four nodes without pods tells what the pods alone add.
 from __future__ import annotations
 
 import statistics
+import time
 from pathlib import Path
 
 from benchmarks.boxed import boxed
@@ -21,6 +22,7 @@ from testbed.network.builder import built, choose_datapath
 PODS = 1000
 POD_AT_MOST_MB = 0.8
 _ROUNDS = 3
+_SETTLE_EVERY_S, _SETTLE_AT_MOST_S, _STILL_BYTES = 1.0, 20.0, 1_000_000
 _KIB = 1024
 _MB = 1e6
 
@@ -48,17 +50,29 @@ def _median(pods: int) -> dict[str, float]:
 def _measure(pods: int) -> dict[str, float]:
     """Growth in bytes: used on the machine, available there no more, in the box's processes. Inside the box."""
     plan = four_nodes(pods)
+    _settle()
     before = _bytes()
     with built(plan, choose_datapath("auto"), Stopwatch()):
         after = _bytes()
         sentinel = Sentinel()
-    # What the kernel still removes would come back as free memory while the next is measured.
     sentinel.wait()
     return {
         "used": after["used"] - before["used"],
         "available": before["available"] - after["available"],
         "processes": after["processes"] - before["processes"],
     }
+
+
+def _settle() -> None:
+    """Wait until the machine's used memory stands still; where it never does, measure all the same.
+
+    The kernel gives back what a namespace had some seconds after it has gone, and would do so while the next is built.
+    """
+    deadline = time.monotonic() + _SETTLE_AT_MOST_S
+    previous, used = 0, _bytes()["used"]
+    while abs(used - previous) > _STILL_BYTES and time.monotonic() < deadline:
+        time.sleep(_SETTLE_EVERY_S)
+        previous, used = used, _bytes()["used"]
 
 
 def _bytes() -> dict[str, int]:
