@@ -69,7 +69,11 @@ def limits(
 def _node_to_pod(experiment: Mapping[str, Any]) -> list[str]:
     """Names of the paths with a node at one end and a pod at the other."""
     ends = {name: (path["from"], path["to"]) for name, path in (experiment.get("paths") or {}).items()}
-    return [name for name, pair in ends.items() if sum(end.startswith("node/") for end in pair) == 1]
+    return [
+        name
+        for name, pair in ends.items()
+        if any(end.startswith("node/") for end in pair) and not all(end.startswith(("node/", "ext/")) for end in pair)
+    ]
 
 
 def _ports(environment: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:

@@ -51,6 +51,8 @@ def run(
     from testbed.experiment_run import Order, carry_out
     from testbed.reporting import print_outcome
 
+    if junit is not None and not Path(junit).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {Path(junit).parent}", param_hint="--junit")
     outcome = carry_out(Order(Path(experiment), Path(output) if output else None, overrides, smoke, datapath))
     print_outcome(outcome.folder, outcome.summary)
     if junit is not None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,10 @@ class Testbed:
         patch = {"data": {"mode": mode}}
         changed = self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, patch, identity.CONFIG_NAMESPACE)
         self.wait_confirmed([changed])
+        # The confirmed tables hold for new decisions; cached ones follow when they are revised. (Purging the caches
+        # would be quicker, but Open vSwitch drops what arrives meanwhile.)
+        with ThreadPoolExecutor(len(self.switches)) as pool:
+            list(pool.map(lambda switch: switch.appctl("revalidator/wait"), self.switches.values()))
 
     def wait_confirmed(self, changed: Sequence[JsonObject]) -> None:
         """Wait until every bridge carries the flows of the changed objects. Raises RunError when one does not."""

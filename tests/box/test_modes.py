@@ -24,7 +24,7 @@ def a_switch_loses_nothing() -> None:
         pinging = testbed.popen(
             parse_endpoint("a"), ["ping", "-q", "-i", "0.002", target], stdout=subprocess.PIPE, text=True
         )
-        for _ in range(25):
+        for _ in range(10):
             testbed.set_mode("routed")
             testbed.set_mode("overlay")
         pinging.send_signal(signal.SIGINT)

@@ -198,7 +198,22 @@ def test_what_a_path_must_show(
     wanted = expected(network, parse_endpoint(source), parse_endpoint(target))
     in_tunnel = tunnelled and mode == "overlay"
     own_address = "192.168.1.1" if source in ("node/n1", "agent") and not in_tunnel else source_ip
-    assert wanted == Expected(IPv4Address(own_address), known[target], on_fabric, in_tunnel, 9, mode)
+    elements = {"a": "n1", "b": "n1", "c": "n2", "agent": "n1"}
+    ends = {
+        f"{end}_element": elements.get(name, name.rpartition("/")[2])
+        for end, name in (("source", source), ("target", target))
+    }
+    assert wanted == Expected(IPv4Address(own_address), known[target], on_fabric, in_tunnel, 9, mode, **ends)
+
+
+def test_a_capture_with_a_gap_is_no_proof() -> None:
+    wanted = Expected(POD1, POD2, True, False, 9, "routed", source_element="n1", target_element="n2")
+    whole = seen(("n1", True, request()), ("leaf1", False, request()), ("n2", False, request()))
+    assert judge(wanted, whole, MARKER, True).ok
+    finding = judge(wanted, whole[:2], MARKER, True)
+    assert not finding.ok
+    assert "not seen arriving at n2" in finding.detail
+    assert "not seen leaving n1" in judge(wanted, whole[1:], MARKER, True).detail
 
 
 def test_a_pcap_file_holds_every_frame_with_its_time(tmp_path: Path) -> None:

@@ -104,17 +104,14 @@ class TestIperf3:
         values, retransmits = throughput.parse(recorded("iperf3_tcp.json"), 0.0, 1.0)
         document = json.loads(recorded("iperf3_tcp.json"))
         assert len(values) == 10
-        assert statistics.mean(values) == pytest.approx(document["end"]["sum_sent"]["bits_per_second"] / 1e6, rel=0.02)
+        received = document["server_output_json"]["end"]["sum_received"]
+        assert statistics.mean(values) == pytest.approx(received["bits_per_second"] / 1e6, rel=0.02)
         assert retransmits == document["end"]["sum_sent"]["retransmits"]
 
     def test_the_warm_up_is_left_out(self) -> None:
         all_values, _ = throughput.parse(recorded("iperf3_tcp.json"), 0.0, 1.0)
         values, _ = throughput.parse(recorded("iperf3_tcp.json"), 0.3, 1.0)
         assert values == all_values[3:]
-
-    def test_a_test_that_was_interrupted_counts(self) -> None:
-        values, _ = throughput.parse(recorded("iperf3_interrupted.json"), 0.0, 0.55)
-        assert len(values) in (5, 6)
 
     def test_udp_is_what_the_receiver_got(self) -> None:
         values, _ = throughput.parse(recorded("iperf3_udp.json"), 0.0, 1.0)
@@ -146,9 +143,12 @@ class TestCommand:
         text = recorded("iperf3_tcp.json")
         one = self.probe(json_path="end.sum_sent.retransmits", metric="segments")
         assert command.parse(text, one) == [json.loads(text)["end"]["sum_sent"]["retransmits"]]
-        every = self.probe(json_path="intervals[*].sum.bits_per_second", metric="throughput_mbps", scale=1e-6)
-        assert [round(value, 3) for value in command.parse(text, every)] == throughput.parse(text, 0.0, 1.0)[0]
-        second = self.probe(json_path="intervals[1].sum.bits_per_second", metric="throughput_mbps", scale=1e-6)
+        received = "server_output_json.intervals[*].sum.bits_per_second"
+        every = self.probe(json_path=received, metric="throughput_mbps", scale=1e-6)
+        assert [round(value, 3) for value in command.parse(text, every)][:10] == throughput.parse(text, 0.0, 1.0)[0]
+        second = self.probe(
+            json_path="server_output_json.intervals[1].sum.bits_per_second", metric="throughput_mbps", scale=1e-6
+        )
         assert command.parse(text, second) == [command.parse(text, every)[1]]
 
     @pytest.mark.parametrize(
@@ -175,18 +175,6 @@ def test_sockets_that_wait_for_clients_are_found_in_the_kernels_tables() -> None
         ("0200000A:2B67", "5624193"),
         ("0200000A:426F", "5625707"),
     }
-
-
-def test_a_clients_connections_are_counted_in_the_kernels_table() -> None:
-    table = (
-        recorded("proc_net_tcp.txt").rstrip("\n")
-        + "\n"
-        + "\n".join(
-            f"   {row}: 0100000A:{0xC000 + row:04X} 0200000A:{port} {state} 00000000:00000000 00:00000000 0 0 0 {row} 1"
-            for row, (port, state) in enumerate([("4331", "01"), ("4331", "01"), ("4331", "06"), ("0050", "01")])
-        )
-    )
-    assert throughput.count_connections(table, 0x4331) == 2
 
 
 def test_the_last_line_that_says_something_is_the_cause() -> None:
