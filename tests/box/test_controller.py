@@ -40,8 +40,8 @@ def pinging(source: PodNetwork, target: PodNetwork) -> Iterator[list[str]]:
     """Pings all the while; fails if a packet was lost, delivered twice or answered by an error. Yields the answers.
 
     Only what was still under way at the end may be missing; the answers are complete once the context is left. One ping
-    goes ahead to warm the way: pings that waited for a neighbour or a flow are let go all at once on several
-    processors, and a kernel that tracks connections drops first packets of a flow that meet so (clash, NF_DROP).
+    goes ahead to warm the way: first packets that wait for a neighbour or a flow are let go all at once, and a kernel
+    that tracks connections has been seen to drop one of them (NETFILTER_DROP). What is tested here is the switch.
     """
     ahead = in_pod(source, "ping", "-n", "-q", "-c", "1", "-W", "5", str(target.pod_ip))
     assert subprocess.run(ahead, stdout=subprocess.DEVNULL, timeout=20).returncode == 0
