@@ -73,7 +73,10 @@ def _by_size() -> list[Figure]:
     # that of the fastest rounds.
     few, many = fastest_ms[SIZES[0]], fastest_ms[SIZES[-1]]
     what = f"growth from {SIZES[0]} to {SIZES[-1]} pods, fastest"
-    target, met = f"<= {GROWTH_AT_MOST:g}", many / few <= GROWTH_AT_MOST
+    target = f"<= {GROWTH_AT_MOST:g}"
+    if few <= 0:  # fewer pods than can be told from none beside the fixed part: nothing to judge
+        return [*figures, Figure(what, many, "ms", beside_what=f"at {SIZES[0]}: below the noise", target=target)]
+    met = many / few <= GROWTH_AT_MOST
     return [*figures, Figure(what, many, "ms", few, f"at {SIZES[0]}", many / few, target=target, met=met)]
 
 
