@@ -6,6 +6,7 @@ background: the picture changes only when a step is reported, so it never takes 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -182,7 +183,7 @@ class RichProgress:
 def open_progress(stream: TextIO | None = None) -> Progress:
     """The progress display for ``stream`` (standard error by default): bars on a terminal, plain lines elsewhere."""
     stream = stream or sys.stderr
-    if stream.isatty():
+    if stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):  # on those, rich draws nothing
         from rich.console import Console
 
         return RichProgress(Console(file=stream))

@@ -21,9 +21,23 @@ ORDINARY_UID = 1000
 # Root tests both; an ordinary user can only test what an ordinary user does.
 USERS = ("root", "ordinary") if os.geteuid() == 0 else ("ordinary",)
 
-_OPEN_TUN = """\
+# A clone below a closed folder (such as /root) is shown to the ordinary user at its own path, in that namespace:
+# over the outermost closed folder goes an empty one that holds nothing but the clone.
+_PREPARE = """\
+project=$1; shift
 mount --make-rprivate / && mount -t tmpfs none /mnt && mknod -m 666 /mnt/tun c 10 200 &&
-mount --bind /mnt/tun /dev/net/tun && umount -l /mnt && exec "$@"
+mount --bind /mnt/tun /dev/net/tun || exit 125
+closed= folder=$project
+while [ "$folder" != / ]; do
+    folder=$(dirname "$folder")
+    case $(stat -c %A "$folder") in *[xt]) ;; *) closed=$folder ;; esac
+done
+if [ -n "$closed" ]; then
+    mkdir /mnt/project && mount --bind "$project" /mnt/project && mount -t tmpfs -o mode=755 none "$closed" &&
+    mkdir -p "$project" && mount --move /mnt/project "$project" || exit 125
+    case $PWD/ in "$project"/*) cd "$PWD" ;; esac
+fi
+umount -l /mnt && exec "$@"
 """
 
 
@@ -32,7 +46,7 @@ def as_user(user: str, argv: Sequence[str]) -> list[str]:
     if user == "root" or os.geteuid() != 0:
         return list(argv)
     drop = ["setpriv", f"--reuid={ORDINARY_UID}", f"--regid={ORDINARY_UID}", "--clear-groups"]
-    return ["unshare", "--mount", "sh", "-c", _OPEN_TUN, "sh", *drop, "env", "HOME=/tmp", *argv]
+    return ["unshare", "--mount", "sh", "-c", _PREPARE, "sh", str(PROJECT), *drop, "env", "HOME=/tmp", *argv]
 
 
 def run_in_box(function: Callable[[], None], user: str, timeout_s: float = 120) -> str:

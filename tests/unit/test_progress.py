@@ -93,7 +93,8 @@ def test_a_phase_of_unknown_length_is_two_lines(clock: FakeClock) -> None:
     ]
 
 
-def test_bars_show_count_times_and_what_is_next(clock: FakeClock) -> None:
+def test_bars_show_count_times_and_what_is_next(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # whatever the tests run on
     stream = TerminalStream()
     progress = RichProgress(Console(file=stream, force_terminal=True, width=120), clock)
     progress.start("rounds", 4)
@@ -121,6 +122,9 @@ def test_steps_outside_a_phase_change_nothing(clock: FakeClock) -> None:
     assert stream.getvalue() == ""
 
 
-def test_the_display_fits_the_stream() -> None:
+def test_the_display_fits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(open_progress(TerminalStream()), PlainProgress)
+    monkeypatch.setenv("TERM", "xterm")
     assert isinstance(open_progress(io.StringIO()), PlainProgress)
     assert isinstance(open_progress(TerminalStream()), RichProgress)
