@@ -103,8 +103,8 @@ def source_port(seed: int, build: Build, round_number: int, path: str) -> int:
 
 
 def rerun_budget(rounds: int) -> int:
-    """How many void rounds may be run again: half as many as there are rounds."""
-    return rounds // 2
+    """How many void rounds may be run again: half as many as there are; a single round (smoke) has three more tries."""
+    return rounds // 2 if rounds > 1 else 3
 
 
 def cells_per_round(experiment: Experiment) -> int:

