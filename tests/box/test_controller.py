@@ -111,6 +111,8 @@ def test_packets_take_the_way_of_the_mode(library: str) -> None:
             cluster.confirm(cluster.set_mode(mode))
             for node in cluster.state.nodes:
                 set_routes(cluster.state, node, mode)
+            # A first packet may wait for addresses to be resolved, or be lost on a cold kernel datapath.
+            subprocess.run(in_pod(source, "ping", "-n", "-q", "-c", "2", str(far.pod_ip)), stdout=subprocess.DEVNULL)
             before = {name: switch.counters() for name, switch in cluster.switches.items()}
             argv = in_pod(source, "ping", "-n", "-q", "-c", "10", "-i", "0.01", str(far.pod_ip))
             assert subprocess.run(argv, stdout=subprocess.DEVNULL, timeout=20).returncode == 0
