@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from controllers.pipeline.fields import FIELD_ORDER, FIELDS, FieldValue, value_number
 from controllers.pipeline.tables import TABLES, Table
+from testbed.cluster.values import IPAddress
 
 IN_PORT = 0xFFFFFFF8  # OpenFlow 1.3.5 section 7.2.1: OFPP_IN_PORT, send back where the packet came from
 
@@ -69,7 +70,47 @@ class GotoTable:
     table: str
 
 
-Action = SetField | Move | DecTTL | Output | OutputField | GotoTable
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """Address translation by connection tracking. Without ``kind``: as the connection's entry says, in its direction.
+
+    ``address`` and ``transport_port`` (None: keep it) are what source or destination become on the first packet.
+    """
+
+    kind: Literal["", "src", "dst"] = ""
+    address: IPAddress | None = None
+    transport_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conntrack:
+    """Look the packet's connection up in a zone and go on in ``table`` with its state (ovs-actions(7), ``ct``).
+
+    ``commit`` makes a new connection known, with ``set_fields`` (of ct_mark) written into its entry.
+    """
+
+    zone: int
+    table: str
+    commit: bool = False
+    nat: Nat | None = None
+    set_fields: tuple[SetField, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToGroup:
+    """Let a group choose one of its buckets."""
+
+    group_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Go on in another table from within a group's bucket, where goto_table is not allowed."""
+
+    table: str
+
+
+Action = SetField | Move | DecTTL | Output | OutputField | GotoTable | Conntrack | ToGroup | Resubmit
 Actions = tuple[Action, ...]
 
 
@@ -119,6 +160,23 @@ class FlowKey(NamedTuple):
     table_number: int
     priority: int
     match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One choice of a group. ``weight`` is its share of the connections, relative to the others'."""
+
+    weight: int
+    actions: Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A select group: each connection is given to one bucket. ``subject`` says in words whose it is, for errors."""
+
+    group_id: int
+    buckets: tuple[Bucket, ...]
+    subject: str
 
 
 def sort_key(flow: Flow) -> tuple[int, int, Match]:

@@ -223,8 +223,9 @@ class _Ledger:
 
 
 def pod_capacity(pod_cidr: IPNetwork) -> int:
-    """How many pods fit into a node's pod CIDR: all addresses but the network's, the gateway's and IPv4's broadcast."""
-    return max(0, pod_cidr.num_addresses - _FIRST_POD_INDEX - (1 if pod_cidr.version == 4 else 0))
+    """How many pods fit into a node's pod CIDR: all addresses but the network's, the gateway's and the last two (one
+    stands for masqueraded clients, one is IPv4's broadcast)."""
+    return max(0, pod_cidr.num_addresses - _FIRST_POD_INDEX - 2)
 
 
 def _internal_ip(node: JsonObject) -> str:

@@ -16,13 +16,16 @@ ANNOTATION_PREFIX = "network.testbed/"
 GATEWAY_IP = ANNOTATION_PREFIX + "gateway-ip"
 GATEWAY_MAC = ANNOTATION_PREFIX + "gateway-mac"
 VTEP_MAC = ANNOTATION_PREFIX + "vtep-mac"
+MASQUERADE_IP = ANNOTATION_PREFIX + "masquerade-ip"
 DATAPATH_ID = ANNOTATION_PREFIX + "datapath-id"
 POD_MAC = ANNOTATION_PREFIX + "pod-mac"
 POD_INTERFACE = ANNOTATION_PREFIX + "interface"
 POD_OF_PORT = ANNOTATION_PREFIX + "of-port"
+GROUP_NUMBERS = ANNOTATION_PREFIX + "group-numbers"
 
 CONFIG_NAMESPACE, CONFIG_NAME = "kube-system", "cluster-network"
 STATUS_NAMESPACE, STATUS_NAME = "kube-system", "controller-status"
+PROXY_STATUS_NAME = "proxy-status"  # beside it, the same for the kernels' Service proxies
 
 # Bridge ports that every node has; pods count up from FIRST_POD_OF_PORT.
 TUNNEL_OF_PORT = 1
@@ -42,6 +45,13 @@ MANAGEMENT_INTERFACE = "mgmt"
 # The next hop of the node's routes into the bridge. Link-local, answered by a permanent neighbour entry.
 VIRTUAL_NEXT_HOP = "169.254.0.253"
 VIRTUAL_ROUTER_MAC = "0e:00:00:00:00:01"
+# A frame from the bridge to the gateway with this source carries a packet for a Service that has no endpoint: the
+# node's kernel refuses it.
+REJECT_MAC = "0e:00:00:00:00:02"
+
+# The cluster DNS has the tenth address of the service CIDR, as kubeadm gives it.
+DNS_INDEX = 10
+DNS_NAMESPACE, DNS_NAME = "kube-system", "kube-dns"
 
 _IFNAMSIZ = 15  # usable characters of an interface name (IFNAMSIZ - 1, linux/if.h)
 _FILE_NAME_MAX = 255  # NAME_MAX, linux/limits.h
@@ -88,6 +98,16 @@ def vtep_mac(datapath_id: int) -> str:
 def gateway_address(pod_cidr: IPNetwork) -> IPAddress:
     """The node's own address on its bridge: the first host address of its pod CIDR."""
     return pod_cidr[1]
+
+
+def masquerade_address(pod_cidr: IPNetwork) -> IPAddress:
+    """What stands for clients whose address must not reach an endpoint: the pod CIDR's last host address."""
+    return pod_cidr[-2]
+
+
+def group_id(group_number: int, local: bool) -> int:
+    """The OpenFlow group of a Service's port: over all endpoints, or over a node's own (Local traffic policy)."""
+    return 2 * group_number + (3 if local else 2)
 
 
 def cookie(*identity: str) -> int:

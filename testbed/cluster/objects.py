@@ -82,6 +82,7 @@ def node_object(
                 identity.GATEWAY_IP: str(gateway_ip),
                 identity.GATEWAY_MAC: identity.address_mac(gateway_ip),
                 identity.VTEP_MAC: identity.vtep_mac(datapath_id),
+                identity.MASQUERADE_IP: str(identity.masquerade_address(pod_cidr)),
             },
         },
         "spec": {"podCIDR": str(pod_cidr), "podCIDRs": [str(pod_cidr)]},
@@ -114,5 +115,7 @@ def network_config_object(config: NetworkConfig) -> JsonObject:
             "serviceCIDR": str(config.service_cidr),
             "vni": str(config.vni),
             "mtu": str(config.underlay_mtu_bytes),
+            "proxy": config.proxy,
+            "loadBalancerCIDR": str(config.load_balancer_cidr),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
+from typing import TypeVar
 
 from testbed.cluster import identity
 from testbed.cluster.objects import (
@@ -14,8 +15,11 @@ from testbed.cluster.objects import (
     pod_key,
     uses_host_network,
 )
-from testbed.cluster.values import MODES, ClusterState, NetworkConfig, NodeNetwork, PodNetwork
+from testbed.cluster.values import MODES, PROXIES, ClusterState, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.errors import RunError
+
+
+T = TypeVar("T", bound=str)
 
 
 class StateError(RunError):
@@ -26,18 +30,24 @@ def network_config(wire: JsonObject) -> NetworkConfig:
     """The settings in the ConfigMap ``kube-system/cluster-network``. Raises StateError when one cannot be read."""
     data = wire.get("data") or {}
     try:
-        mode = next(mode for mode in MODES if mode == data["mode"])
         return NetworkConfig(
-            mode=mode,
+            mode=_one_of(MODES, data["mode"]),
+            proxy=_one_of(PROXIES, data["proxy"]),
+            load_balancer_cidr=ip_network(data["loadBalancerCIDR"]),
             cluster_cidr=ip_network(data["clusterCIDR"]),
             service_cidr=ip_network(data["serviceCIDR"]),
             vni=int(data["vni"]),
             underlay_mtu_bytes=int(data["mtu"]),
         )
-    except StopIteration:
-        raise StateError(f"ConfigMap {identity.CONFIG_NAME}: mode {data['mode']!r} is not one of {MODES}") from None
     except (KeyError, ValueError) as error:
         raise StateError(f"ConfigMap {identity.CONFIG_NAME}: {error!r} in {data}") from None
+
+
+def _one_of(known: tuple[T, ...], text: str) -> T:
+    for value in known:
+        if value == text:
+            return value
+    raise ValueError(f"{text!r} is not one of {', '.join(map(str, known))}")
 
 
 def node_network(wire: JsonObject) -> NodeNetwork | None:
@@ -54,6 +64,7 @@ def node_network(wire: JsonObject) -> NodeNetwork | None:
             gateway_mac=annotations[identity.GATEWAY_MAC],
             vtep_mac=annotations[identity.VTEP_MAC],
             datapath_id=int(annotations[identity.DATAPATH_ID], 16),
+            masquerade_ip=ip_address(annotations[identity.MASQUERADE_IP]),
             labels=dict(wire["metadata"].get("labels") or {}),
         )
     except (KeyError, TypeError, ValueError, StopIteration):

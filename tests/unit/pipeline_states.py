@@ -25,6 +25,7 @@ def node(number: int, pod_cidr: IPv4Network) -> NodeNetwork:
         gateway_mac=identity.address_mac(gateway_ip),
         vtep_mac=identity.vtep_mac(number),
         datapath_id=number,
+        masquerade_ip=identity.masquerade_address(pod_cidr),
     )
 
 

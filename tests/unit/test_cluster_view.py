@@ -31,6 +31,7 @@ def test_nodes_and_pods_are_read_back_as_values():
         gateway_mac="0a:58:0a:f4:01:01",
         vtep_mac="0e:01:00:00:00:02",
         datapath_id=2,
+        masquerade_ip=IPv4Address("10.244.1.254"),
     )
     read = state.pod_by_key["default/w4"]
     assert isinstance(read, PodNetwork)

@@ -182,7 +182,7 @@ def test_what_a_path_must_show(
     mode: str, source: str, target: str, on_fabric: bool, tunnelled: bool, source_ip: str
 ) -> None:
     nodes = [
-        NodeNetwork(f"n{k}", IPv4Address(f"192.168.{k}.1"), None, IPv4Address(f"10.244.{k - 1}.1"), "", "", k)
+        NodeNetwork(f"n{k}", IPv4Address(f"192.168.{k}.1"), None, IPv4Address(f"10.244.{k - 1}.1"), "", "", k, None)
         for k in (1, 2)
     ]
     addresses = {"a": ("n1", POD1), "b": ("n1", IPv4Address("10.244.0.3")), "c": ("n2", POD2)}
