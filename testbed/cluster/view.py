@@ -18,7 +18,6 @@ from testbed.cluster.objects import (
 from testbed.cluster.values import MODES, PROXIES, ClusterState, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.errors import RunError
 
-
 T = TypeVar("T", bound=str)
 
 

@@ -55,14 +55,15 @@ def test_a_node_gets_its_pod_cidr_addresses_labels_and_identity():
                 "network.testbed/datapath-id": "0000000000000001",
                 "network.testbed/gateway-ip": "10.244.0.1",
                 "network.testbed/gateway-mac": "0a:58:0a:f4:00:01",
+                "network.testbed/masquerade-ip": "10.244.0.254",
                 "network.testbed/vtep-mac": "0e:01:00:00:00:01",
             },
         },
         "spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]},
         "status": {
             "addresses": [{"type": "InternalIP", "address": "192.168.7.1"}, {"type": "Hostname", "address": "n1"}],
-            "allocatable": {"pods": "253"},
-            "capacity": {"pods": "253"},
+            "allocatable": {"pods": "252"},
+            "capacity": {"pods": "252"},
         },
     }
 
@@ -100,18 +101,21 @@ def test_the_settings_are_objects_too():
         "serviceCIDR": "10.96.0.0/12",
         "vni": "7",
         "mtu": "9000",
+        "proxy": "openflow",
+        "loadBalancerCIDR": "198.18.0.0/24",
     }
     assert cluster_state([settings_map]).config == config
 
 
 def test_a_host_network_pod_has_its_nodes_address_and_no_attachment():
-    objects = assign(edge_nodes(1), CONFIG, 29, [pod("agent", hostNetwork=True), *(pod(f"p{i}") for i in range(5))])
+    objects = assign(edge_nodes(1), CONFIG, 29, [pod("agent", hostNetwork=True), *(pod(f"p{i}") for i in range(4))])
     [agent, *others] = pods_of(objects)
     assert agent["status"]["podIP"] == agent["status"]["hostIP"] == "192.168.1.11"
     assert "annotations" not in agent["metadata"]
-    # It takes no address from the pod CIDR: a /29 has five left beside the gateway, and all five fit.
-    assert [wire["status"]["podIP"] for wire in others] == [f"10.244.0.{i}" for i in range(2, 7)]
-    assert [attached.name for attached in cluster_state(objects).pods] == [f"p{i}" for i in range(5)]
+    # It takes no address from the pod CIDR: a /29 has four left beside the gateway and what masks
+    # clients, and all four fit.
+    assert [wire["status"]["podIP"] for wire in others] == [f"10.244.0.{i}" for i in range(2, 6)]
+    assert [attached.name for attached in cluster_state(objects).pods] == [f"p{i}" for i in range(4)]
 
 
 def test_pod_cidrs_follow_the_natural_order_of_names_whatever_the_given_order():
@@ -161,7 +165,8 @@ def clusters(draw):
 def test_everything_that_is_given_out_is_unique_and_contained(cluster):
     nodes, pods = cluster
     state = cluster_state(assign(nodes, CONFIG, 24, pods))
-    addresses = [attached.pod_ip for attached in state.pods] + [node.gateway_ip for node in state.nodes]
+    addresses = [attached.pod_ip for attached in state.pods]
+    addresses += [address for node in state.nodes for address in (node.gateway_ip, node.masquerade_ip)]
     assert len(set(addresses)) == len(addresses)
     macs = [attached.pod_mac for attached in state.pods]
     macs += [mac for node in state.nodes for mac in (node.gateway_mac, node.vtep_mac)] + [identity.VIRTUAL_ROUTER_MAC]
@@ -284,11 +289,11 @@ def test_the_same_name_in_another_namespace_is_another_pod():
 
 
 def test_a_pod_cidr_that_is_full():
-    [problem] = problems_of(edge_nodes(2), CONFIG, 29, [pod(f"w{i}") for i in range(11)])
-    assert (problem.name, problem.index) == ("default/w10", 10)
+    [problem] = problems_of(edge_nodes(2), CONFIG, 29, [pod(f"w{i}") for i in range(9)])
+    assert (problem.name, problem.index) == ("default/w8", 8)
     assert problem.reason == "the pod CIDR is too small: no address left on n1, n2"
-    [problem] = problems_of(edge_nodes(2), CONFIG, 29, [pod(f"w{i}", nodeName="n2") for i in range(6)])
-    assert (problem.name, problem.reason) == ("default/w5", "the pod CIDR is too small: no address left on n2")
+    [problem] = problems_of(edge_nodes(2), CONFIG, 29, [pod(f"w{i}", nodeName="n2") for i in range(5)])
+    assert (problem.name, problem.reason) == ("default/w4", "the pod CIDR is too small: no address left on n2")
 
 
 def test_a_cluster_cidr_too_small_for_the_nodes_is_one_problem_not_one_for_each_pod():
