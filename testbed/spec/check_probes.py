@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from testbed.cluster.objects import object_name, object_namespace, uses_host_network
 from testbed.errors import Problem
 from testbed.spec.check_network import BuiltFabric
-from testbed.spec.endpoints import EndpointRef, parse_endpoint
+from testbed.spec.endpoints import EndpointRef, parse_endpoint, parse_target
 from testbed.spec.manifests import Manifest
-from testbed.spec.models import FIELDS_OF_KIND, Expectation, Path, Probe, ProbeKind
+from testbed.spec.models import FIELDS_OF_KIND, LOSS_KINDS, Expectation, Path, Probe
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.source import Document, FieldPath
-
-LATENCY_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr")
-# Kinds whose samples count lost requests. TCP sends again what is lost, so there a loss shows as a late answer.
-_LOSS_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "icmp_rtt", "first_packet")
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,11 @@ def path_problems(
         if not uses_host_network(manifest.object)
     }
     for name, path in paths.items():
-        ends = {"from": parse_endpoint(path.source), "to": parse_endpoint(path.target)}
+        ends = {"from": parse_endpoint(path.source)}
+        target = parse_target(path.target).endpoint
+        if target is None:
+            continue
+        ends["to"] = target
         if ends["from"] == ends["to"]:
             yield document.problem(("paths", name, "to"), "is the same as from", path.target)
         for field, end in ends.items():
@@ -186,9 +186,9 @@ def _expectation_problems(
             sizes = names_text(str(size) for size in probe.payloads if size is not None)
             message = f"the probe {probe.label} does not have this payload size"
             yield document.problem((*path, "payload_bytes"), message, expectation.payload_bytes, sizes)
-        if expectation.statistic == "loss" and probe.kind not in _LOSS_KINDS:
+        if expectation.statistic == "loss" and probe.kind not in LOSS_KINDS:
             message = f"a probe of kind {probe.kind} does not count losses"
-            yield document.problem((*path, "statistic"), message, "loss", "on kinds " + names_text(_LOSS_KINDS))
+            yield document.problem((*path, "statistic"), message, "loss", "on kinds " + names_text(LOSS_KINDS))
     is_ratio = expectation.statistic.startswith("ratio")
     if is_ratio and len(names.modes) < 2:
         yield document.problem((*path, "statistic"), "needs both modes in the experiment", expectation.statistic)

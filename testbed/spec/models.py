@@ -7,10 +7,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from testbed.cluster.values import Mode, NetworkConfig
-from testbed.spec.endpoints import parse_endpoint
+from testbed.cluster.values import MAX_GROUP_ENDPOINTS, Mode, NetworkConfig, ProxyName
+from testbed.spec.endpoints import DNS_LABEL, DNS_LABEL_FORM, parse_endpoint, parse_target
 from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
 
 FORMAT = "testbed/v1"
@@ -42,6 +42,21 @@ def _json_path(text: str) -> None:
         raise ValueError("keys joined by dots, [0] for a list's item, [*] for all: end.sum_sent.bits_per_second")
 
 
+def _dns_label(text: str) -> None:
+    if not DNS_LABEL.fullmatch(text):
+        raise ValueError(DNS_LABEL_FORM)
+
+
+def _url_path(text: str) -> None:
+    if not re.fullmatch(r"/[!-~]*", text):
+        raise ValueError("a path with its query, beginning with /, without spaces: /index.html?a=1")
+
+
+def _switch(value: Any) -> Any:
+    """YAML 1.1 reads ``on`` and ``off`` as booleans."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 def parse_cidr(text: str) -> IPv4Network:
     """An IPv4 network in CIDR form. Raises ValueError with the form that is expected."""
     try:
@@ -64,6 +79,8 @@ Delay = Annotated[str, _accepted_by(parse_delay_ms)]
 Loss = Annotated[str, _accepted_by(parse_loss_pct)]
 CIDR = Annotated[str, _accepted_by(parse_cidr)]
 Endpoint = Annotated[str, _accepted_by(parse_endpoint)]
+TargetText = Annotated[str, _accepted_by(parse_target)]
+DnsLabel = Annotated[str, _accepted_by(_dns_label)]
 Parameters = dict[str, Annotated[int, Field(strict=True)]]
 
 
@@ -101,6 +118,9 @@ class Network(Model):
 
     clusterCIDR: CIDR = Field(default="10.244.0.0/16", description="addresses of all pods")
     serviceCIDR: CIDR = Field(default="10.96.0.0/12", description="addresses of Services")
+    loadBalancerCIDR: CIDR = Field(
+        default="198.18.0.0/24", description="addresses that Services of type LoadBalancer get"
+    )
     nodeCIDRMaskSize: Annotated[int, Field(ge=16, le=29, strict=True)] = Field(
         default=24, description="prefix length of a node's pod CIDR"
     )
@@ -110,11 +130,16 @@ class Network(Model):
         description="MTU of the underlay, and of the pods in routed mode; in overlay mode pods have 50 bytes less, "
         "and an IPv6 packet of 1280 bytes must still fit",
     )
+    dns: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
+        default="auto", description="the cluster's DNS server, a pod behind a Service; auto: if there is any Service"
+    )
 
-    def config(self, mode: Mode) -> NetworkConfig:
-        """The settings of the cluster network in one mode."""
+    def config(self, mode: Mode, proxy: ProxyName = "openflow") -> NetworkConfig:
+        """The settings of the cluster network in one mode and with one Service proxy."""
         return NetworkConfig(
             mode=mode,
+            proxy=proxy,
+            load_balancer_cidr=parse_cidr(self.loadBalancerCIDR),
             cluster_cidr=parse_cidr(self.clusterCIDR),
             service_cidr=parse_cidr(self.serviceCIDR),
             vni=self.vni,
@@ -123,10 +148,26 @@ class Network(Model):
 
 
 class Path(Model):
-    """A named pair of endpoints. An endpoint is POD, NAMESPACE/POD, pod/NAMESPACE/POD, node/NODE or ext/HOST."""
+    """A named pair of ends, and what it is compared with.
+
+    An endpoint is POD, NAMESPACE/POD, pod/NAMESPACE/POD, node/NODE or ext/HOST. A target is an endpoint, ENDPOINT:PORT,
+    service/[NAMESPACE/]NAME:PORT or loadbalancer/[NAMESPACE/]NAME:PORT.
+    """
 
     source: Endpoint = Field(alias="from", description="where requests start")
-    target: Endpoint = Field(alias="to", description="where requests go")
+    target: TargetText = Field(alias="to", description="where requests go")
+    baseline: str | None = Field(
+        default=None, description="name of another path, with which this one is compared in the same mode and proxy"
+    )
+
+
+class Generate(Model):
+    """Services that nobody asks anything of: load for whatever balances connections."""
+
+    services: Annotated[int, Field(ge=1, le=20_000, strict=True)] = Field(description="how many Services")
+    endpoints: Annotated[int, Field(ge=0, le=MAX_GROUP_ENDPOINTS, strict=True)] = Field(
+        default=1, description="endpoints of each: ports of the experiment's pods, of which no two Services share one"
+    )
 
 
 class Build(Model):
@@ -137,9 +178,26 @@ class Build(Model):
     idle_ports: Annotated[int, Field(ge=0, le=1000, strict=True)] = Field(
         default=0, description="idle ports added to each node's bridge (the control for port cost)"
     )
+    generate: Generate | None = Field(default=None, description="Services added to those of the manifests")
 
 
-ProbeKind = Literal["icmp_rtt", "udp_rr", "tcp_rr", "tcp_crr", "throughput", "first_packet", "flow_count", "command"]
+Comparison = Literal["mode", "proxy", "path"]
+ProbeKind = Literal[
+    "icmp_rtt",
+    "udp_rr",
+    "tcp_rr",
+    "tcp_crr",
+    "http",
+    "throughput",
+    "first_packet",
+    "flow_count",
+    "program",
+    "command",
+]
+# What the primary family is of when the experiment does not say.
+LATENCY_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet", "http")
+# Kinds whose samples count lost requests. TCP sends again what is lost, so there a loss shows as a late answer.
+LOSS_KINDS: tuple[ProbeKind, ...] = ("udp_rr", "icmp_rtt", "first_packet", "http")
 
 _REQUEST_FIELDS = frozenset({"paths", "duration_s", "warmup_s", "payload_bytes", "interval_ms"})
 
@@ -149,13 +207,32 @@ FIELDS_OF_KIND: dict[ProbeKind, frozenset[str]] = {
     "udp_rr": _REQUEST_FIELDS | {"tool"},
     "tcp_rr": _REQUEST_FIELDS,
     "tcp_crr": _REQUEST_FIELDS,
+    "http": frozenset({"paths", "duration_s", "warmup_s", "rate_per_s", "keep_alive", "url", "events"}),
     "throughput": frozenset({"paths", "duration_s", "warmup_s", "protocol"}),
     "first_packet": frozenset({"paths", "duration_s"}),
     "flow_count": frozenset(),
+    "program": frozenset({"duration_s"}),
     "command": frozenset(
         {"paths", "duration_s", "argv", "server_argv", "pattern", "json_path", "metric", "scale", "higher_is_better"}
     ),
 }
+
+
+class Scale(Model):
+    """A number of replicas for a Deployment, as ``kubectl scale`` sets it."""
+
+    deployment: str = Field(description="name of a Deployment of the manifests")
+    namespace: DnsLabel = Field(default="default", description="the Deployment's namespace")
+    replicas: Annotated[int, Field(ge=0, le=1000, strict=True)] = Field(description="how many pods it shall have")
+
+
+class Event(Model):
+    """Something done to the cluster while a cell runs."""
+
+    at_s: Annotated[float, Field(ge=0, le=3600, strict=True)] = Field(
+        description="time since the cell's measuring began, after the warm-up"
+    )
+    scale: Scale = Field(description="scale a Deployment; it is scaled back after the cell")
 
 
 class Probe(Model):
@@ -178,6 +255,16 @@ class Probe(Model):
         "testbed", description="udp_rr: our own client, or sockperf as a check on it (closed loop; 2 s to start)"
     )
     protocol: Literal["tcp", "udp"] = Field(default="tcp", description="throughput: transport protocol")
+    rate_per_s: Annotated[float, Field(gt=0, le=100_000, strict=True)] | None = Field(
+        default=None,
+        description="http: open loop, requests a second, each timed from when it should have been sent; "
+        "closed loop when absent",
+    )
+    keep_alive: bool = Field(
+        default=True, strict=True, description="http: many requests on one connection, or a connection for each"
+    )
+    url: Annotated[str, _accepted_by(_url_path)] = Field(default="/", description="http: path of the request")
+    events: tuple[Event, ...] = Field(default=(), description="http: what happens to the cluster meanwhile")
     argv: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,
@@ -202,7 +289,7 @@ class Probe(Model):
 
     @property
     def takes_paths(self) -> bool:
-        """Whether the probe runs between two endpoints; ``flow_count`` looks at all bridges instead."""
+        """Whether the probe runs between two ends; ``flow_count`` and ``program`` are of the whole cluster instead."""
         return "paths" in FIELDS_OF_KIND[self.kind]
 
     @property
@@ -222,10 +309,15 @@ class Expectation(Model):
     )
     statistic: Literal["ratio", "ratio_ci_low", "ratio_ci_high", "median", "p99", "loss"] = Field(
         default="ratio",
-        description="ratio: overlay/routed of the medians, or an end of its 95% interval; median, p99: in the metric's "
-        "unit; loss: share of probes lost, from 0 to 1",
+        description="ratio: of the medians of what is compared, or an end of its 95% interval; median, p99: in the "
+        "metric's unit; loss: share of probes lost, from 0 to 1",
     )
-    mode: Mode | None = Field(default=None, description="for median, p99 and loss: which mode; every mode by default")
+    mode: Mode | None = Field(
+        default=None, description="which mode; every mode by default. Not for a ratio of the two modes"
+    )
+    proxy: ProxyName | None = Field(
+        default=None, description="which Service proxy; every one by default. In a ratio of proxies: the one compared"
+    )
     at_most: Number | None = Field(default=None, description="upper limit")
     at_least: Number | None = Field(default=None, description="lower limit")
 
@@ -243,7 +335,17 @@ class Experiment(Model):
     modes: tuple[Mode, ...] = Field(
         default=("overlay", "routed"), min_length=1, description="pod networks to compare; both run in every round"
     )
-    paths: dict[Name, Path] = Field(default_factory=dict, description="name to pair of endpoints")
+    proxies: tuple[ProxyName, ...] = Field(
+        default=("openflow",),
+        min_length=1,
+        description="what balances the connections of Services; all run in every round, in every mode",
+    )
+    compare: Comparison | None = Field(
+        default=None,
+        description="what the primary family compares: overlay with routed, each proxy with the first, or each path "
+        "with its baseline; by default paths if any has a baseline, else proxies if there are several, else modes",
+    )
+    paths: dict[Name, Path] = Field(default_factory=dict, description="name to pair of ends")
     probes: tuple[Probe, ...] = Field(default=(), description="measurements; at least one to run")
     primary: str | None = Field(
         default=None,
@@ -256,6 +358,23 @@ class Experiment(Model):
         default=1, description="decides the order of modes in each round and the resampling"
     )
     expect: tuple[Expectation, ...] = Field(default=(), description="conditions on the result")
+
+    @property
+    def compared(self) -> Comparison:
+        """What the primary family compares, whether the file says so or not."""
+        if self.compare is not None:
+            return self.compare
+        if any(path.baseline is not None for path in self.paths.values()):
+            return "path"
+        return "proxy" if len(self.proxies) > 1 else "mode"
+
+    @property
+    def primary_probe(self) -> Probe | None:
+        """The probe of the primary family: the one named, or the first that measures latency, or the first."""
+        if self.primary is not None:
+            return next((probe for probe in self.probes if probe.label == self.primary), None)
+        latency = (probe for probe in self.probes if probe.kind in LATENCY_KINDS)
+        return next(latency, next(iter(self.probes), None))
 
 
 JsonObject = dict[str, Any]
