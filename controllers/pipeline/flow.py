@@ -84,16 +84,17 @@ class Nat:
 
 @dataclass(frozen=True, slots=True)
 class Conntrack:
-    """Look the packet's connection up in a zone and go on in ``table`` with its state (ovs-actions(7), ``ct``).
+    """Look the packet's connection up in a zone (ovs-actions(7), ``ct``).
 
-    ``commit`` makes a new connection known, with ``set_fields`` (of ct_mark) written into its entry.
+    With a ``table`` the packet goes on there with its connection's state, and nothing follows this action. Without, it
+    goes on as it was. ``commit`` makes a new connection known, with ``writes`` (into ct_mark) written into its entry.
     """
 
     zone: int
-    table: str
+    table: str = ""
     commit: bool = False
     nat: Nat | None = None
-    set_fields: tuple[SetField, ...] = ()
+    writes: tuple[Move, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +106,28 @@ class ToGroup:
 
 @dataclass(frozen=True, slots=True)
 class Resubmit:
-    """Go on in another table from within a group's bucket, where goto_table is not allowed."""
+    """Run the packet through another table now, and go on with the next action when that table is done with it."""
 
     table: str
 
 
-Action = SetField | Move | DecTTL | Output | OutputField | GotoTable | Conntrack | ToGroup | Resubmit
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Add a flow to ``table`` that remembers something of this packet (ovs-actions(7), ``learn``).
+
+    It matches IPv4 packets with the same value in each of ``same``, and then loads into each register of ``remembered``
+    the value that this has now. It is forgotten when it has not been used for ``idle_timeout_s``.
+    """
+
+    table: str
+    priority: int
+    idle_timeout_s: int
+    cookie: int
+    same: tuple[str, ...]
+    remembered: tuple[str, ...]
+
+
+Action = SetField | Move | DecTTL | Output | OutputField | GotoTable | Conntrack | ToGroup | Resubmit | Learn
 Actions = tuple[Action, ...]
 
 
