@@ -84,8 +84,12 @@ class ApiClient:
         """Change an object by a JSON merge patch (RFC 7396)."""
         return self._request("PATCH", kind.path(namespace, name), patch, MERGE_PATCH)
 
-    def delete(self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
-        return self._request("DELETE", kind.path(namespace, name))
+    def delete(
+        self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE, grace_period_s: int | None = None
+    ) -> JsonObject:
+        """Remove an object; what that means for a running Pod is told at :meth:`testbed.cluster.store.Store.delete`."""
+        options = {} if grace_period_s is None else {"gracePeriodSeconds": str(grace_period_s)}
+        return self._request("DELETE", _with_query(kind.path(namespace, name), options))
 
     def watch(self, selection: Selection, version: int) -> Iterator[Event]:
         """Every change after ``version``, until the server ends the watch. Raises Expired when that is too long ago."""

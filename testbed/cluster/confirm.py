@@ -5,6 +5,8 @@ that the node's bridge has confirmed by barrier, as ``ConfigMap=7 Node=4 Pod=100
 what is wrong with the bridge, while something is. One number for all kinds would not
 do: every kind is watched on a stream of its own, so version 10 of one may arrive before version 9 of another (which is
 why Kubernetes, too, lets versions be compared only within a kind).
+
+The kernels' Service proxies keep ``proxy-status`` beside it, in the same form: what each node's rules carry.
 """
 
 from __future__ import annotations
@@ -21,15 +23,23 @@ from testbed.errors import RunError
 
 
 class NotConfirmed(RunError):
-    """Some bridges did not confirm a change in time; ``nodes`` are their names, ``errors`` what the controller says."""
+    """Some nodes did not confirm a change in time; ``nodes`` are their names, ``errors`` what is said about them."""
 
-    def __init__(self, nodes: Iterable[str], errors: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(self, nodes: Iterable[str], errors: Mapping[str, str], timeout_s: float, status_name: str) -> None:
         self.nodes, self.errors = tuple(nodes), dict(errors)
         reported = "; ".join(f"{name}: {error}" for name, error in sorted(self.errors.items()))
+        what, who = _REPORTERS.get(status_name, (status_name, "whatever writes it"))
         super().__init__(
-            f"no confirmation within {timeout_s:g} s from the bridges of {', '.join(self.nodes)}: "
-            + (reported or "is the controller running and connected?")
+            f"no confirmation within {timeout_s:g} s from the {what} of {', '.join(self.nodes)}: "
+            + (reported or f"is {who} running and connected?")
         )
+
+
+# What confirms on each node, and which process says so.
+_REPORTERS = {
+    identity.STATUS_NAME: ("bridges", "the controller"),
+    identity.PROXY_STATUS_NAME: ("proxy rules", "the Service proxy"),
+}
 
 
 def versions_text(versions: Mapping[str, int]) -> str:
@@ -42,35 +52,53 @@ def parse_versions(text: str) -> dict[str, int]:
     return {kind: int(version) for kind, version in (entry.split("=") for entry in text.split())}
 
 
-def wait_confirmed(store: Store, nodes: Iterable[str], changed: Iterable[JsonObject], timeout_s: float) -> None:
-    """Wait until the bridges of all ``nodes`` have confirmed the flows of all ``changed`` objects.
+def wait_confirmed(
+    store: Store,
+    nodes: Iterable[str],
+    changed: Iterable[JsonObject],
+    timeout_s: float,
+    status_name: str = identity.STATUS_NAME,
+) -> None:
+    """Wait until all ``nodes`` have confirmed all ``changed`` objects: their bridges' flows, or their proxies' rules.
 
-    ``changed`` are objects as the store returned them from create, replace, patch or delete. Raises NotConfirmed.
+    ``changed`` are objects as the store returned them from create, replace, patch or delete; ``status_name`` is
+    ``controller-status`` or ``proxy-status``. Raises NotConfirmed.
     """
     wanted: dict[str, int] = {}
     for wire in changed:
         wanted[wire["kind"]] = max(wanted.get(wire["kind"], 0), resource_version(wire))
+    wait_versions(store, nodes, wanted, timeout_s, status_name)
+
+
+def wait_versions(
+    store: Store,
+    nodes: Iterable[str],
+    wanted: Mapping[str, int],
+    timeout_s: float,
+    status_name: str = identity.STATUS_NAME,
+) -> None:
+    """The same, for versions by the name of their kind."""
     names = list(nodes)
     deadline = time.monotonic() + timeout_s
-    with store.watch(CONFIG_MAP, matches=_is_status) as watch:
+
+    def is_status(wire: JsonObject) -> bool:
+        metadata = wire["metadata"]
+        return bool(metadata["name"] == status_name and metadata["namespace"] == identity.STATUS_NAMESPACE)
+
+    with store.watch(CONFIG_MAP, matches=is_status) as watch:
         status: Mapping[str, str]
         try:
-            status = store.get(CONFIG_MAP, identity.STATUS_NAME, identity.STATUS_NAMESPACE).get("data", {})
+            status = store.get(CONFIG_MAP, status_name, identity.STATUS_NAMESPACE).get("data", {})
         except NotFound:
             status = {}
         while missing := [name for name in names if not _covers(status.get(name, ""), wanted)]:
             events = watch.next(max(0.0, deadline - time.monotonic()))
             if not events:
                 errors = {name: status[f"{name}.error"] for name in missing if f"{name}.error" in status}
-                raise NotConfirmed(missing, errors, timeout_s)
+                raise NotConfirmed(missing, errors, timeout_s, status_name)
             status = events[-1].object.get("data", {})
 
 
 def _covers(entry: str, wanted: Mapping[str, int]) -> bool:
     confirmed = parse_versions(entry)
     return all(confirmed.get(kind, 0) >= version for kind, version in wanted.items())
-
-
-def _is_status(wire: JsonObject) -> bool:
-    metadata = wire["metadata"]
-    return bool(metadata["name"] == identity.STATUS_NAME and metadata["namespace"] == identity.STATUS_NAMESPACE)

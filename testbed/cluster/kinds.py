@@ -45,7 +45,26 @@ CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True, short_na
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False, short_names=("no",))
 POD = Kind("", "v1", "Pod", "pods", namespaced=True, short_names=("po",), has_generation=True)
 
-KINDS: tuple[Kind, ...] = (CONFIG_MAP, NODE, POD)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",))
+SERVICE = Kind("", "v1", "Service", "services", namespaced=True, short_names=("svc",))
+ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", namespaced=True, short_names=("ep",))
+ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True, has_generation=True)
+DEPLOYMENT = Kind(
+    "apps", "v1", "Deployment", "deployments", namespaced=True, short_names=("deploy",), has_generation=True
+)
+REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets", namespaced=True, short_names=("rs",), has_generation=True)
+
+KINDS: tuple[Kind, ...] = (
+    CONFIG_MAP,
+    NAMESPACE,
+    NODE,
+    DEPLOYMENT,
+    REPLICA_SET,
+    POD,
+    SERVICE,
+    ENDPOINTS,
+    ENDPOINT_SLICE,
+)
 
 _BY_TYPE = {(kind.api_version, kind.name): kind for kind in KINDS}
 

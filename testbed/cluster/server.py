@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._expect_media(MERGE_PATCH)
             self._send(200, store.patch(target.kind, target.name, _json_object(body), target.namespace or ""))
         elif self.command == "DELETE":
-            self._send(200, store.delete(target.kind, *where))
+            self._send(200, store.delete(target.kind, *where, grace_period_s=_grace_period_s(query, body)))
         else:
             raise MethodNotAllowed("an object can be read, replaced, patched and deleted")
 
@@ -339,6 +339,16 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise BadRequest(f"{name} is no whole number: {text!r}")
     return int(text)
+
+
+def _grace_period_s(query: dict[str, str], body: bytes) -> int | None:
+    """What a DELETE says by ``gracePeriodSeconds``, in the query or in its body (``DeleteOptions``)."""
+    if "gracePeriodSeconds" in query:
+        return int(_number(query, "gracePeriodSeconds", 0))
+    wanted = _json_object(body).get("gracePeriodSeconds") if body else None
+    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
+        raise BadRequest(f"gracePeriodSeconds is no whole number: {wanted!r}")
+    return wanted
 
 
 def _list_object(kind: Kind, items: list[JsonObject], version: int) -> JsonObject:

@@ -5,6 +5,7 @@ Codes and reasons are those of ``k8s.io/apimachinery/pkg/apis/meta/v1`` (``Statu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from testbed.errors import TestbedError
@@ -81,6 +82,17 @@ class Invalid(ApiError):
     """The object is well-formed JSON but no valid object."""
 
     code, reason = 422, "Invalid"
+
+
+def invalid(kind: str, name: str, causes: Iterable[tuple[str, str]]) -> Invalid:
+    """The refusal of an object, with every field that is wrong: (field, what is wrong with it)."""
+    found = list(causes)
+    details = {
+        "name": name,
+        "kind": kind,
+        "causes": [{"reason": "FieldValueInvalid", "message": text, "field": field} for field, text in found],
+    }
+    return Invalid(f'{kind} "{name}" is invalid: ' + "; ".join(f"{field}: {text}" for field, text in found), details)
 
 
 _BY_REASON: dict[str, type[ApiError]] = {error.reason: error for error in ApiError.__subclasses__()}

@@ -11,16 +11,30 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple
 
-from testbed.cluster.kinds import KINDS, Kind, kind_of
+from testbed.cluster.kinds import KINDS, POD, Kind, kind_of
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name
-from testbed.cluster.status import AlreadyExists, ApiError, BadRequest, Conflict, Expired, Invalid, NotFound
+from testbed.cluster.status import AlreadyExists, BadRequest, Conflict, Expired, Invalid, NotFound, invalid
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 Matches = Callable[[JsonObject], bool]
+
+# Called under the store's lock before a write, with the object as it is (None: it is being created) and as it is going
+# to be (None: it is being deleted). It may complete the new object in place, or refuse it by an ApiError; what it
+# counts as given out is given out, because a write that it lets pass takes place.
+Admission = Callable[[Kind, JsonObject | None, JsonObject | None], None]
+
+# Kubernetes' default of spec.terminationGracePeriodSeconds.
+_GRACE_PERIOD_S = 30
+
+# What writers cannot set.
+_SERVERS_METADATA = (
+    *("resourceVersion", "uid", "creationTimestamp", "generation"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds"),
+)
 
 _ObjectKey = tuple[str, str]  # namespace ("" for kinds without) and name
 
@@ -48,13 +62,21 @@ class _Change(NamedTuple):
 class _Table:
     """The objects of one kind and the latest changes to them. All access under the store's lock."""
 
-    def __init__(self, kind: Kind, lock: threading.Lock) -> None:
-        self.kind = kind
+    def __init__(self) -> None:
         self.objects: dict[_ObjectKey, JsonObject] = {}
-        self.changed = threading.Condition(lock)
+        self.waiting: set[threading.Condition] = set()  # of the watches that wait for a change
         self.changes: list[_Change] = []
         self.dropped = 0  # changes no longer kept; changes[i] is number dropped + i
         self.dropped_version = 0  # version of the newest of them
+
+    @property
+    def end(self) -> int:
+        """The number of the next change."""
+        return self.dropped + len(self.changes)
+
+    @property
+    def newest_version(self) -> int:
+        return self.changes[-1].version if self.changes else self.dropped_version
 
 
 class Store:
@@ -62,20 +84,26 @@ class Store:
 
     ``metadata.resourceVersion`` is a counter over all kinds; ``uid``, ``creationTimestamp`` and, where the kind has it,
     ``generation`` are set here. A write that changes nothing makes no new version and no event, as in Kubernetes.
-    Unlike there, ``status`` is written together with the rest of the object.
+    Unlike there, ``status`` is written together with the rest of the object; an object that is replaced by one without
+    keeps it. ``admission`` completes or refuses what is written.
     """
 
-    def __init__(self, history: int = 8192) -> None:
-        self._history = history
+    def __init__(self, history: int = 8192, admission: Admission | None = None) -> None:
+        self._history, self._admission = history, admission
         self._lock = threading.Lock()
         self._version = 0
-        self._tables = {kind: _Table(kind, self._lock) for kind in KINDS}
+        self._tables = {kind: _Table() for kind in KINDS}
 
     @property
     def resource_version(self) -> int:
         """The version of the newest change."""
         with self._lock:
             return self._version
+
+    def newest_versions(self, kinds: Iterable[Kind]) -> dict[str, int]:
+        """By the kind's name, the version of the newest change to an object of that kind; 0 when there was none."""
+        with self._lock:
+            return {kind.name: self._tables[kind].newest_version for kind in kinds}
 
     def get(self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
         """One object; ``namespace`` is passed over for kinds without. Raises NotFound."""
@@ -100,13 +128,18 @@ class Store:
         if metadata.get("resourceVersion"):
             raise BadRequest("resourceVersion should not be set on objects to be created")
         key = _key(kind, metadata["name"], metadata.get("namespace", ""))
+        for name in _SERVERS_METADATA:
+            metadata.pop(name, None)
         metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        metadata["creationTimestamp"] = _timestamp(time.time())
         if kind.has_generation:
             metadata["generation"] = 1
         with self._lock:
             if key in self._tables[kind].objects:
                 raise AlreadyExists(f'{kind.resource} "{key[1]}" already exists', _details(kind, key))
+            self._complete_owners(metadata)
+            if self._admission is not None:
+                self._admission(kind, None, new)
             self._write(kind, key, None, new)
         return new
 
@@ -120,7 +153,10 @@ class Store:
         new = _checked_copy(kind, wire)
         key = _key(kind, new["metadata"]["name"], new["metadata"].get("namespace", ""))
         with self._lock:
-            return self._put(kind, key, self._existing(kind, key), new)
+            old = self._existing(kind, key)
+            if "status" in old:
+                new.setdefault("status", old["status"])
+            return self._put(kind, key, old, new)
 
     def patch(self, kind: Kind, name: str, patch: JsonObject, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
         """Change an object by a JSON merge patch (RFC 7396) and return it as stored. Raises as :meth:`replace`."""
@@ -134,25 +170,64 @@ class Store:
                 raise BadRequest("a patch cannot change the object's name or namespace")
             return self._put(kind, key, old, new)
 
-    def delete(self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
-        """Remove an object and return its last state, with the deletion's version. Raises NotFound."""
+    def delete(
+        self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE, grace_period_s: int | None = None
+    ) -> JsonObject:
+        """Remove an object and return its last state, with the deletion's version. Raises NotFound.
+
+        A running Pod stays and is marked as terminating (``metadata.deletionTimestamp``, by when it is to have ended),
+        unless ``grace_period_s`` is 0: whoever runs the pod says so, once it has ended. Without ``grace_period_s`` the
+        pod's own holds. A pod that is terminating already can only be given less time.
+        """
         key = _key(kind, name, namespace)
         with self._lock:
             old = self._existing(kind, key)
+            grace_s = _grace_period_s(old, grace_period_s) if kind is POD else 0
+            if grace_s > 0:
+                metadata = old["metadata"]
+                if grace_s >= metadata.get("deletionGracePeriodSeconds", grace_s + 1):
+                    return old
+                ends = {"deletionTimestamp": _timestamp(time.time() + grace_s), "deletionGracePeriodSeconds": grace_s}
+                return self._write(kind, key, old, {**old, "metadata": {**metadata, **ends}})
+            if self._admission is not None:
+                self._admission(kind, old, None)
             return self._write(kind, key, old, None)
 
-    def watch(self, kind: Kind, resource_version: int | None = None, matches: Matches | None = None) -> Watch:
-        """The changes of a kind after a version (from now on when None), or those that concern ``matches``.
+    def watch(
+        self, kinds: Kind | Sequence[Kind], resource_version: int | None = None, matches: Matches | None = None
+    ) -> Watch:
+        """The changes of one or several kinds after a version (from now on when None), or those that concern
+        ``matches``. Changes of several kinds come in the order in which they were made.
 
         Raises Expired when changes since that version are no longer kept, or when this store never had it.
         """
-        table = self._tables[kind]
         with self._lock:
-            since = self._version if resource_version is None else resource_version
-            if not table.dropped_version <= since <= self._version:
-                raise Expired(f"too old resource version: {since} ({table.dropped_version})")
-            position = table.dropped + bisect_right(table.changes, since, key=lambda change: change.version)
-            return Watch(self, table, position, since, matches)
+            return self._watch(kinds, self._version if resource_version is None else resource_version, matches)
+
+    def follow(self, kinds: Sequence[Kind]) -> tuple[tuple[JsonObject, ...], Watch]:
+        """All objects of some kinds, kind by kind as given, and a watch for every change to them from then on."""
+        with self._lock:
+            objects = tuple(wire for kind in kinds for _, wire in sorted(self._tables[kind].objects.items()))
+            return objects, self._watch(kinds, self._version, None)
+
+    def _watch(self, kinds: Kind | Sequence[Kind], since: int, matches: Matches | None) -> Watch:
+        tables = [self._tables[kind] for kind in ((kinds,) if isinstance(kinds, Kind) else kinds)]
+        oldest = max(table.dropped_version for table in tables)
+        if not oldest <= since <= self._version:
+            raise Expired(f"too old resource version: {since} ({oldest})")
+        positions = [
+            table.dropped + bisect_right(table.changes, since, key=lambda change: change.version) for table in tables
+        ]
+        return Watch(self, tables, positions, since, matches)
+
+    def _complete_owners(self, metadata: JsonObject) -> None:
+        """Owner references that say no uid mean the object that has the name now."""
+        for reference in metadata.get("ownerReferences") or ():
+            if isinstance(reference, dict) and not reference.get("uid"):
+                kind = kind_of(reference)
+                owner = self._tables[kind].objects.get(_key(kind, reference.get("name", ""), metadata["namespace"]))
+                if owner is not None:
+                    reference["uid"] = owner["metadata"]["uid"]
 
     def _existing(self, kind: Kind, key: _ObjectKey) -> JsonObject:
         wire = self._tables[kind].objects.get(key)
@@ -169,9 +244,14 @@ class Store:
                     f"{name} is {current[name]}, the request has {wanted}",
                     _details(kind, key),
                 )
-        for name in ("resourceVersion", "uid", "creationTimestamp", "generation"):
+        for name in _SERVERS_METADATA:
             if name in current:
                 metadata[name] = current[name]
+            else:
+                metadata.pop(name, None)
+        self._complete_owners(metadata)
+        if self._admission is not None:
+            self._admission(kind, old, new)
         if new == old:
             return old
         if kind.has_generation and new.get("spec") != old.get("spec"):
@@ -195,15 +275,21 @@ class Store:
             table.dropped_version = table.changes[surplus - 1].version
             table.dropped += surplus
             del table.changes[:surplus]
-        table.changed.notify_all()
+        for waiting in table.waiting:
+            waiting.notify_all()
         return result
 
 
 class Watch:
-    """The stream of changes of one kind, for one reader. A context manager; ``close`` may come from any thread."""
+    """The stream of changes of some kinds, for one reader. A context manager; ``close`` may come from any thread."""
 
-    def __init__(self, store: Store, table: _Table, position: int, since: int, matches: Matches | None) -> None:
-        self._store, self._table, self._position, self._matches = store, table, position, matches
+    def __init__(
+        self, store: Store, tables: Sequence[_Table], positions: list[int], since: int, matches: Matches | None
+    ) -> None:
+        self._store, self._tables, self._positions, self._matches = store, tables, positions, matches
+        self._handled = list(positions)
+        self._changed = threading.Condition(store._lock)
+        self._caught_up = threading.Condition(store._lock)
         self._closed = False
         self.resource_version = since
         """The version up to which everything has been returned: where another watch can go on."""
@@ -219,10 +305,11 @@ class Watch:
         return self._closed
 
     def close(self) -> None:
-        """End the stream; a waiting ``next`` returns at once."""
-        with self._table.changed:
+        """End the stream; a waiting ``next`` or ``wait_handled`` returns at once."""
+        with self._changed:
             self._closed = True
-            self._table.changed.notify_all()
+            self._changed.notify_all()
+            self._caught_up.notify_all()
 
     def next(self, timeout_s: float | None = None) -> tuple[Event, ...]:
         """All events that are there, waiting for the first one. Empty after the timeout and when the watch is closed.
@@ -236,23 +323,52 @@ class Watch:
             if events or not changes:
                 return events
 
-    def _changes(self, deadline: float | None) -> tuple[_Change, ...]:
-        table = self._table
+    def handled(self) -> None:
+        """The reader says that it has dealt with everything that ``next`` returned."""
+        with self._caught_up:
+            self._handled = list(self._positions)
+            self._caught_up.notify_all()
+
+    def wait_handled(self, timeout_s: float) -> bool:
+        """Wait, in another thread than the reader's, until there is no change that it has not dealt with.
+
+        False after the timeout, and when the watch is closed.
+        """
+        with self._caught_up:
+            self._caught_up.wait_for(lambda: self._closed or self._is_caught_up(), timeout_s)
+            return not self._closed and self._is_caught_up()
+
+    def _is_caught_up(self) -> bool:
+        return self._handled == [table.end for table in self._tables]
+
+    def _changes(self, deadline: float | None) -> Sequence[_Change]:
         timed_out = False
-        with table.changed:
+        with self._changed:
             while not self._closed:
-                start = self._position - table.dropped
-                if start < 0:
-                    raise Expired(f"too old resource version: {self.resource_version} ({table.dropped_version})")
-                self.resource_version = self._store._version  # the lock that guards it is held
-                if start < len(table.changes):
-                    changes = tuple(table.changes[start:])
-                    self._position += len(changes)
+                if changes := self._take():
                     return changes
                 if timed_out:
                     return ()
-                timed_out = not table.changed.wait(None if deadline is None else deadline - time.monotonic())
+                for table in self._tables:
+                    table.waiting.add(self._changed)
+                timed_out = not self._changed.wait(None if deadline is None else deadline - time.monotonic())
+                for table in self._tables:
+                    table.waiting.discard(self._changed)
         return ()
+
+    def _take(self) -> Sequence[_Change]:
+        """Everything new; the store's lock is held."""
+        found: list[_Change] = []
+        for index, table in enumerate(self._tables):
+            start = self._positions[index] - table.dropped
+            if start < 0:
+                raise Expired(f"too old resource version: {self.resource_version} ({table.dropped_version})")
+            found += table.changes[start:]
+            self._positions[index] = table.end
+        self.resource_version = self._store._version
+        if len(self._tables) > 1:
+            found.sort(key=lambda change: change.version)
+        return found
 
 
 def merge_patch(target: object, patch: JsonObject) -> JsonObject:
@@ -286,6 +402,18 @@ def _event(change: _Change, matches: Matches | None) -> Event | None:
     return None
 
 
+def _grace_period_s(pod: JsonObject, wanted_s: int | None) -> int:
+    """How long a pod may take to end; 0 when nothing of it runs."""
+    if (pod.get("status") or {}).get("phase") != "Running":
+        return 0
+    own = (pod.get("spec") or {}).get("terminationGracePeriodSeconds", _GRACE_PERIOD_S)
+    return int(own if wanted_s is None else wanted_s)
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def _key(kind: Kind, name: str, namespace: str) -> _ObjectKey:
     return (namespace or DEFAULT_NAMESPACE) if kind.namespaced else "", name
 
@@ -303,29 +431,23 @@ def _checked_copy(kind: Kind, wire: JsonObject) -> JsonObject:
         raise Invalid(f"{kind.name} is not plain JSON: {error}") from None
     metadata = copy.get("metadata")
     if not isinstance(metadata, dict):
-        raise _invalid(kind, "", "metadata", "must be an object")
+        raise invalid(kind.name, "", [("metadata", "must be an object")])
     name = metadata.get("name")
     if not is_valid_name(name):
-        raise _invalid(kind, str(name), "metadata.name", f"{name!r} is not a lowercase RFC 1123 subdomain")
+        raise invalid(kind.name, str(name), [("metadata.name", f"{name!r} is not a lowercase RFC 1123 subdomain")])
     if not kind.namespaced:
         metadata.pop("namespace", None)
     elif not is_valid_name(metadata.setdefault("namespace", DEFAULT_NAMESPACE)):
-        raise _invalid(kind, name, "metadata.namespace", f"{metadata['namespace']!r} is not a namespace")
+        raise invalid(kind.name, name, [("metadata.namespace", f"{metadata['namespace']!r} is not a namespace")])
     for part in ("labels", "annotations"):
         texts = metadata.get(part)
         if texts is None:
             metadata.pop(part, None)
         elif not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-            raise _invalid(kind, name, f"metadata.{part}", "must map strings to strings")
+            raise invalid(kind.name, name, [(f"metadata.{part}", "must map strings to strings")])
     for part in ("spec", "status", "data"):
         if copy.get(part) is None:
             copy.pop(part, None)
         elif not isinstance(copy[part], dict):
-            raise _invalid(kind, name, part, "must be an object")
+            raise invalid(kind.name, name, [(part, "must be an object")])
     return copy
-
-
-def _invalid(kind: Kind, name: str, field: str, message: str) -> ApiError:
-    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
-    details = {"name": name, "kind": kind.name, "causes": causes}
-    return Invalid(f'{kind.name} "{name}" is invalid: {field}: {message}', details)

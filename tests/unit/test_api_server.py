@@ -72,9 +72,10 @@ def names(answer):
 def test_discovery(ask):
     assert ask("GET", "/version")[1]["gitVersion"].startswith("v1.")
     assert ask("GET", "/api")[1]["versions"] == ["v1"]
-    assert ask("GET", "/apis")[1]["groups"] == []
+    groups = ask("GET", "/apis")[1]["groups"]
+    assert [group["preferredVersion"]["groupVersion"] for group in groups] == ["apps/v1", "discovery.k8s.io/v1"]
     resources = {resource["name"]: resource for resource in ask("GET", "/api/v1")[1]["resources"]}
-    assert set(resources) == {"configmaps", "nodes", "pods"}
+    assert set(resources) == {"configmaps", "endpoints", "namespaces", "nodes", "pods", "services"}
     assert (resources["nodes"]["namespaced"], resources["pods"]["shortNames"]) == (False, ["po"])
 
 
@@ -87,7 +88,9 @@ def test_an_objects_life(ask, store):
     patch = {"spec": {"nodeName": None}, "status": {"phase": "Running"}}
     code, patched = ask("PATCH", f"{PODS}/a", patch, "application/merge-patch+json")
     assert (code, patched["spec"], patched["status"]) == (200, {}, {"phase": "Running"})
-    code, deleted = ask("DELETE", f"{PODS}/a")
+    code, terminating = ask("DELETE", f"{PODS}/a", {"kind": "DeleteOptions", "apiVersion": "v1"})
+    assert (code, terminating["metadata"]["deletionGracePeriodSeconds"]) == (200, 30)
+    code, deleted = ask("DELETE", f"{PODS}/a?gracePeriodSeconds=0")
     assert (code, deleted["metadata"]["uid"]) == (200, created["metadata"]["uid"])
     assert_status(ask("GET", f"{PODS}/a"), 404, "NotFound", 'pods "a" not found')
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.cluster.confirm import NotConfirmed, parse_versions, versions_text, wait_confirmed
-from testbed.cluster.kinds import CONFIG_MAP
+from testbed.cluster import identity
+from testbed.cluster.confirm import NotConfirmed, parse_versions, versions_text, wait_confirmed, wait_versions
+from testbed.cluster.kinds import CONFIG_MAP, NODE, POD
 from testbed.cluster.store import Store
 from tests.unit.cluster_objects import config_map, pod
 
@@ -91,3 +92,24 @@ def test_a_status_that_does_not_exist_yet_is_waited_for():
     creator.start()
     wait_confirmed(store, ["n1"], [changed], 5)
     creator.join()
+
+
+def test_the_service_proxies_confirm_in_a_status_of_their_own(store):
+    changed = store.create(pod("a"))
+    confirm(store, n1="Pod=9")
+    with pytest.raises(NotConfirmed, match="from the proxy rules of n1: is the Service proxy running"):
+        wait_confirmed(store, ["n1"], [changed], 0.01, identity.PROXY_STATUS_NAME)
+    store.create(config_map(identity.PROXY_STATUS_NAME, "kube-system", n1="Pod=9"))
+    wait_confirmed(store, ["n1"], [changed], 0, identity.PROXY_STATUS_NAME)
+
+
+def test_the_newest_versions_of_kinds_can_be_waited_for(store):
+    store.create(pod("a"))
+    store.create(pod("b"))
+    versions = store.newest_versions([POD, NODE])
+    assert versions == {"Pod": 3, "Node": 0}
+    confirm(store, n1="Node=0 Pod=2")
+    with pytest.raises(NotConfirmed):
+        wait_versions(store, ["n1"], versions, 0.01)
+    confirm(store, n1="Node=0 Pod=3")
+    wait_versions(store, ["n1"], versions, 0)

@@ -272,6 +272,125 @@ def test_a_selecting_watch_sees_objects_enter_and_leave(store):
     assert resource_version(deleted.object) == resource_version(left)
 
 
+def test_a_watch_of_several_kinds_keeps_the_order_of_writing(store):
+    store.create(pod("before"))
+    objects, watch = store.follow([NODE, POD])
+    assert [wire["metadata"]["name"] for wire in objects] == ["before"]
+    store.create(pod("a"))
+    store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+    store.create(config_map("other"))
+    store.delete(POD, "a")
+    assert types_and_names(watch.next(0)) == [("ADDED", "a"), ("ADDED", "n1"), ("DELETED", "a")]
+    assert watch.next(0) == ()
+
+
+def test_a_reader_that_says_when_it_is_done_can_be_waited_for(store):
+    watch = store.watch([POD, NODE])
+    assert watch.wait_handled(0), "nothing has happened"
+    store.create(pod("a"))
+    assert not watch.wait_handled(0.01)
+    watch.next(0)
+    assert not watch.wait_handled(0.01), "read, but not dealt with"
+    done = threading.Event()
+    waiter = threading.Thread(target=lambda: watch.wait_handled(5) and done.set())
+    waiter.start()
+    watch.handled()
+    waiter.join(5)
+    assert done.is_set()
+
+
+# Deleting
+
+
+RUNNING = {"status": {"phase": "Running"}}
+
+
+def test_a_running_pod_terminates_until_it_is_said_to_have_ended(store):
+    store.create({**pod("a"), **RUNNING})
+    with store.watch(POD) as watch:
+        terminating = store.delete(POD, "a")
+        assert terminating["metadata"]["deletionGracePeriodSeconds"] == 30
+        ends = calendar.timegm(time.strptime(terminating["metadata"]["deletionTimestamp"], "%Y-%m-%dT%H:%M:%SZ"))
+        assert abs(ends - time.time() - 30) < 5
+        # Again, or with more time: nothing new. With less: sooner.
+        assert store.delete(POD, "a", grace_period_s=60) is terminating
+        assert store.delete(POD, "a", grace_period_s=5)["metadata"]["deletionGracePeriodSeconds"] == 5
+        # What is written meanwhile, even without the mark, does not bring it back.
+        assert "deletionTimestamp" in store.replace({**pod("a", nodeName="n2"), **RUNNING})["metadata"]
+        store.delete(POD, "a", grace_period_s=0)
+        assert [event.type for event in watch.next(0)] == ["MODIFIED", "MODIFIED", "MODIFIED", "DELETED"]
+    with pytest.raises(NotFound):
+        store.get(POD, "a")
+
+
+def test_the_pods_own_grace_period_holds(store):
+    store.create({**pod("a", terminationGracePeriodSeconds=3), **RUNNING})
+    assert store.delete(POD, "a")["metadata"]["deletionGracePeriodSeconds"] == 3
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Succeeded", "Failed", None])
+def test_a_pod_of_which_nothing_runs_goes_at_once(store, phase):
+    store.create({**pod("a", nodeName="n1"), "status": {"phase": phase} if phase else None})
+    store.delete(POD, "a")
+    assert store.list(POD).items == []
+
+
+def test_nobody_can_mark_an_object_as_terminating_by_writing(store):
+    marked = pod("a")
+    marked["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert "deletionTimestamp" not in store.create(marked)["metadata"]
+    assert "deletionTimestamp" not in store.replace(marked)["metadata"]
+
+
+# Owners, status, admission
+
+
+def test_an_owner_without_uid_is_the_object_that_has_the_name(store):
+    owner = store.create(config_map("owner", "shop"))
+    owned = pod("a", "shop")
+    owned["metadata"]["ownerReferences"] = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner"},
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone"},
+    ]
+    first, second = store.create(owned)["metadata"]["ownerReferences"]
+    assert first["uid"] == owner["metadata"]["uid"]
+    assert "uid" not in second
+
+
+def test_an_object_replaced_by_one_without_status_keeps_its_own(store):
+    store.create({**pod("a"), **RUNNING})
+    assert store.replace(pod("a", nodeName="n1"))["status"] == {"phase": "Running"}
+    assert store.replace({**pod("a"), "status": {"phase": "Failed"}})["status"] == {"phase": "Failed"}
+
+
+def test_admission_sees_every_write_before_it_happens_and_can_refuse():
+    seen = []
+
+    def admission(kind, old, new):
+        names = [wire and wire["metadata"]["name"] for wire in (old, new)]
+        seen.append((kind.name, *names))
+        if new is not None:
+            if new["spec"].get("nodeName") == "bad":
+                raise Invalid("no")
+            new["spec"]["seen"] = True
+
+    store = Store(admission=admission)
+    assert store.create(pod("a"))["spec"]["seen"] is True
+    assert store.patch(POD, "a", {"spec": {"seen": None}}) is store.get(POD, "a"), "completed, so nothing changes"
+    for act in (lambda: store.create(pod("b", nodeName="bad")), lambda: store.replace(pod("a", nodeName="bad"))):
+        with pytest.raises(Invalid):
+            act()
+    assert store.resource_version == 1
+    store.delete(POD, "a")
+    assert seen == [
+        ("Pod", None, "a"),
+        ("Pod", "a", "a"),
+        ("Pod", None, "b"),
+        ("Pod", "a", "a"),
+        ("Pod", "a", None),
+    ]
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Random writes; a replayed watch from any point gives the list, and versions only grow."""
 
