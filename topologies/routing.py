@@ -5,7 +5,7 @@ Every hop between two IP hosts counts one. Nodes and external hosts never forwar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 
@@ -23,6 +23,15 @@ def fabric_routes(fabric: Fabric, owners: Mapping[IPv4Network, str]) -> dict[str
     :raises KeyError: an owner is not an IP element of the fabric.
     """
     return _routes(fabric, {prefix: (owner,) for prefix, owner in owners.items()})
+
+
+def anycast_routes(fabric: Fabric, owners: Mapping[IPv4Network, Collection[str]]) -> dict[str, tuple[Route, ...]]:
+    """Routes to prefixes that several elements announce at once (addresses of LoadBalancer Services).
+
+    Like :func:`fabric_routes`; each element's routes lead to all owners that are nearest to it, by ECMP. A prefix that
+    nobody announces has no route.
+    """
+    return _routes(fabric, {prefix: names for prefix, names in owners.items() if names})
 
 
 def underlay_routes(fabric: Fabric) -> dict[str, tuple[Route, ...]]:

@@ -34,7 +34,7 @@ TOOLS: Mapping[str, Tool] = {
         Tool("iperf3", "iperf3", "probe throughput"),
         Tool("busybox", "busybox", "image busybox", ()),
         Tool("nginx", "nginx-light", "image nginx", ("-v",)),
-        Tool("nft", "nftables", "packet filter rules"),
+        Tool("nft", "nftables", "refusing connections to Services without endpoints", always=True),
         Tool("ethtool", "ethtool", "looking at offloads by hand"),
     )
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ _GRACE_S = 2.0
 
 
 class Containers:
-    """The running containers of a cluster."""
+    """The running containers of a cluster. Different pods may be started and stopped by different threads."""
 
     def __init__(self) -> None:
         self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
@@ -32,10 +33,18 @@ class Containers:
         """
         LOGS.mkdir(exist_ok=True)
         for pod in pods:
-            for container in pod["spec"].get("containers", ()):
-                argv = container_argv(container)
-                if argv is not None:
-                    self._start(pod, container, argv, places[pod_key(pod)])
+            self.start_pod(pod, places[pod_key(pod)])
+
+    def start_pod(self, pod: JsonObject, place: Place) -> None:
+        """Start every container of one pod. Raises RunError as :meth:`start` does."""
+        for container in pod["spec"].get("containers", ()):
+            argv = container_argv(container)
+            if argv is not None:
+                self._start(pod, container, argv, place)
+
+    def stop_pod(self, key: str) -> None:
+        """End the containers of one pod, as :meth:`stop` does, and return when they have ended."""
+        self._stop([entry for entry in list(self._running) if entry[0] == key])
 
     def _start(self, pod: JsonObject, container: JsonObject, argv: list[str], place: Place) -> None:
         key = (pod_key(pod), container["name"])
@@ -65,7 +74,7 @@ class Containers:
     def exited(self) -> list[str]:
         """Containers whose process has ended with an error, each with its status and last line of output."""
         texts = []
-        for (key, container), process in self._running.items():
+        for (key, container), process in list(self._running.items()):
             if process.poll():
                 lines = self.log(key, container).read_text(errors="replace").splitlines()
                 texts.append(f"{key}/{container}: status {process.returncode}: {lines[-1] if lines else 'no output'}")
@@ -73,13 +82,17 @@ class Containers:
 
     def stop(self) -> None:
         """End every container: SIGTERM, then SIGKILL after a grace period."""
-        for process in self._running.values():
+        self._stop(list(self._running))
+
+    def _stop(self, containers: Sequence[tuple[str, str]]) -> None:
+        ending = [self._running.pop(entry) for entry in containers]
+        for process in ending:
             if process.poll() is None:
                 process.terminate()
-        for process in self._running.values():
+        deadline = time.monotonic() + _GRACE_S
+        for process in ending:
             try:
-                process.wait(_GRACE_S)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._running.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from testbed.cluster import identity
+from testbed.cluster.values import NodeNetwork, PodNetwork
 from testbed.network.hosts import ClusterHost, ClusterNet, WiredIntf
 from testbed.network.openvswitch import RUN_DIRECTORY
 from testbed.network.place import Place
@@ -43,16 +44,44 @@ def mininet_view(plan: Plan, places: Mapping[EndpointRef, Place]) -> ClusterNet:
         WiredIntf(identity.GATEWAY_PEER, bridge, None, None, None)
         wires.append(((node.name, gateway.name), (switch, identity.GATEWAY_PEER)))
         for pod in plan.state.pods_by_node[node.name]:
-            name = pod.name if pod.namespace == "default" else f"{pod.name}.{pod.namespace}"
-            host = hosts[name] = ClusterHost(name, places[EndpointRef("pod", pod.namespace, pod.name)])
-            inside = identity.POD_INTERFACE_IN_POD
-            WiredIntf(inside, host, str(pod.pod_ip), prefix_length, pod.pod_mac)
+            host = _pod_host(pod, node, places[EndpointRef("pod", pod.namespace, pod.name)])
+            hosts[host.name] = host
             WiredIntf(pod.interface, bridge, None, None, None)
-            wires.append(((name, inside), (switch, pod.interface)))
+            wires.append(((host.name, identity.POD_INTERFACE_IN_POD), (switch, pod.interface)))
     net.register(hosts.values(), switches.values())
     for (first, first_interface), (second, second_interface) in wires:
         net.connect((net[first], first_interface), (net[second], second_interface))
     return net
+
+
+def add_pod(net: ClusterNet, pod: PodNetwork, node: NodeNetwork, place: Place) -> None:
+    """Make a pod that came later known to Mininet."""
+    bridge = net[identity.switch_namespace(node.name)]
+    host = _pod_host(pod, node, place)
+    WiredIntf(pod.interface, bridge, None, None, None)
+    net.hosts.append(host)
+    net.nameToNode[host.name] = host
+    net.connect((host, identity.POD_INTERFACE_IN_POD), (bridge, pod.interface))
+
+
+def remove_pod(net: ClusterNet, pod: PodNetwork, node: NodeNetwork) -> None:
+    """Make Mininet forget a pod, and end its shell."""
+    host = net.nameToNode.pop(_host_name(pod))
+    net.hosts.remove(host)
+    host.terminate()
+    bridge = net[identity.switch_namespace(node.name)]
+    bridge.delIntf(bridge.nameToIntf[pod.interface])
+    net.links = [link for link in net.links if link.intf1.node is not host and link.intf2.node is not host]
+
+
+def _host_name(pod: PodNetwork) -> str:
+    return pod.name if pod.namespace == "default" else f"{pod.name}.{pod.namespace}"
+
+
+def _pod_host(pod: PodNetwork, node: NodeNetwork, place: Place) -> ClusterHost:
+    host = ClusterHost(_host_name(pod), place)
+    WiredIntf(identity.POD_INTERFACE_IN_POD, host, str(pod.pod_ip), node.pod_cidr.prefixlen, pod.pod_mac)
+    return host
 
 
 def _register_fabric(plan: Plan, by_name: Mapping[str, ClusterHost]) -> None:

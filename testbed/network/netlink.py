@@ -1,7 +1,7 @@
 """Route netlink in batches: many requests in one send, so that a pod costs a system call and not a process.
 
-Only what the builder writes is here: links, addresses, routes, neighbours, forwarding entries. Message layout:
-rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/neighbour.h.
+Only what the builder writes is here: links, addresses, routes, rules, neighbours, forwarding entries. Message layout:
+rtnetlink(7), linux/if_link.h, linux/rtnetlink.h, linux/fib_rules.h, linux/neighbour.h.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
 _RTM_NEWADDR = 20
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
 _RTM_NEWNEIGH = 28
+_RTM_NEWRULE, _RTM_DELRULE = 32, 33
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
@@ -31,9 +32,12 @@ _BR_STP, _BR_MCAST_SNOOPING, _BR_FORWARD_DELAY = 5, 23, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_PREFSRC = 1, 4, 5, 9, 7
 _NDA_DST, _NDA_LLADDR = 1, 2
+_FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_IP_PROTO, _FRA_DPORT_RANGE = 1, 3, 6, 15, 22, 24
+_FR_ACT_TO_TBL = 1
 
 _IFF_UP = 0x1
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 0, 253, 1
+LOCAL_TABLE, MAIN_TABLE = 255, 254
+_RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 4, 0, 253, 1
 _RTNH_F_ONLINK = 4
 _NUD_PERMANENT, _NTF_SELF = 0x80, 0x02
 
@@ -191,7 +195,12 @@ def address(index: int, value: Address, prefix_length: int) -> Request:
 
 
 def route(
-    destination: Prefix, next_hops: Sequence[tuple[Address | None, int]], *, onlink: bool = False, delete: bool = False
+    destination: Prefix,
+    next_hops: Sequence[tuple[Address | None, int]],
+    *,
+    onlink: bool = False,
+    delete: bool = False,
+    table: int = MAIN_TABLE,
 ) -> Request:
     """A route; ``next_hops`` are (gateway or None, interface index), several of them share the traffic (ECMP)."""
     scope = _RT_SCOPE_LINK if next_hops and next_hops[0][0] is None else _RT_SCOPE_UNIVERSE
@@ -202,7 +211,7 @@ def route(
         destination.prefixlen,
         0,
         0,
-        _RT_TABLE_MAIN,
+        table,
         _RTPROT_STATIC,
         scope,
         _RTN_UNICAST,
@@ -222,6 +231,33 @@ def route(
     if delete:
         return Request(_RTM_DELROUTE, _REQUEST | _ACK, body, f"delete route {destination}")
     return Request(_RTM_NEWROUTE, _REQUEST | _ACK | _CREATE | _REPLACE, body, f"route {destination}")
+
+
+def rule(
+    priority: int,
+    table: int,
+    *,
+    destination: Prefix | None = None,
+    iif: str | None = None,
+    ip_proto: int | None = None,
+    dport_range: range | None = None,
+    delete: bool = False,
+) -> Request:
+    """An IPv4 policy rule: packets that meet all conditions are looked up in ``table`` (``ip-rule(8)``)."""
+    prefix_length = destination.prefixlen if destination is not None else 0
+    body = struct.pack("BBBBBBBBI", socket.AF_INET, prefix_length, 0, 0, table, 0, 0, _FR_ACT_TO_TBL, 0)
+    body += _u32(_FRA_PRIORITY, priority) + _u32(_FRA_TABLE, table)
+    if destination is not None:
+        body += _attribute(_FRA_DST, destination.network_address.packed)
+    if iif is not None:
+        body += _text(_FRA_IIFNAME, iif)
+    if ip_proto is not None:
+        body += _attribute(_FRA_IP_PROTO, bytes([ip_proto]))
+    if dport_range is not None:
+        body += _attribute(_FRA_DPORT_RANGE, struct.pack("HH", dport_range[0], dport_range[-1]))
+    if delete:
+        return Request(_RTM_DELRULE, _REQUEST | _ACK, body, f"delete rule {priority}")
+    return Request(_RTM_NEWRULE, _REQUEST | _ACK | _CREATE | _EXCL, body, f"rule {priority}")
 
 
 def neighbour(index: int, value: Address, mac: str) -> Request:

@@ -31,12 +31,12 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class VSwitch:
-    """The Open vSwitch of one node. ``ports`` maps bridge ports to their OpenFlow numbers (0: any)."""
+    """The Open vSwitch of one node. ``ports`` maps its bridge's ports, as they are now, to their OpenFlow numbers (0: any)."""
 
     node_name: str
     namespace: str
     datapath_id: int
-    ports: Mapping[str, int]
+    ports: dict[str, int]
 
     @property
     def directory(self) -> Path:
@@ -81,6 +81,22 @@ class VSwitch:
         if answer.get("error"):
             raise RunError(f"{self.node_name}: {command}: {answer['error']}")
         return str(answer["result"])
+
+    def add_ports(self, ports: Mapping[str, int]) -> None:
+        """Add ports to the running bridge, in one transaction; returns when they forward. Raises RunError."""
+        arguments: list[str] = []
+        for name, of_port in ports.items():
+            arguments += add_port_arguments(name, of_port)
+        self.vsctl(*arguments)
+        self.ports.update(ports)
+
+    def delete_ports(self, names: Iterable[str]) -> None:
+        """Take ports from the running bridge, in one transaction. Raises RunError."""
+        arguments: list[str] = []
+        for name in names:
+            arguments += ["--", "--if-exists", "del-port", BRIDGE, name]
+            self.ports.pop(name, None)
+        self.vsctl(*arguments)
 
     def flow_count(self) -> int:
         """Flows in the bridge's tables."""

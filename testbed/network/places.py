@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from testbed.cluster import identity
-from testbed.cluster.objects import object_name, object_namespace, uses_host_network
+from testbed.cluster.objects import JsonObject, object_name, object_namespace, uses_host_network
+from testbed.cluster.values import NetworkConfig
 from testbed.network.place import Place
 from testbed.network.plan import Plan
 from testbed.network.pod_files import hosts_file, pod_hostname, resolv_conf
@@ -25,12 +26,21 @@ def make_places(plan: Plan) -> dict[EndpointRef, Place]:
             files = {"/etc/hosts": f"127.0.0.1\tlocalhost\n{known}", "/etc/resolv.conf": _NODE_RESOLV_CONF}
             places[EndpointRef(element.kind, "", element.name)] = Place(element.name, element.name, files)
     for pod in plan.pods:
-        namespace, name = object_namespace(pod), object_name(pod)
-        network = pod["spec"]["nodeName"] if uses_host_network(pod) else identity.pod_namespace(namespace, name)
-        files = {
-            "/etc/hosts": hosts_file(pod),
-            "/etc/resolv.conf": resolv_conf(pod, plan.state.config.service_cidr, _NODE_RESOLV_CONF),
-        }
-        place = Place(network, pod_hostname(pod), files, state_name=identity.pod_namespace(namespace, name))
-        places[EndpointRef("pod", namespace, name)] = place
+        places[pod_reference(pod)] = pod_place(pod, plan.state.config)
     return places
+
+
+def pod_reference(pod: JsonObject) -> EndpointRef:
+    """How a pod is called in paths and on the command line."""
+    return EndpointRef("pod", object_namespace(pod), object_name(pod))
+
+
+def pod_place(pod: JsonObject, config: NetworkConfig) -> Place:
+    """Where the programs of a pod run that has its node and address."""
+    own = identity.pod_namespace(object_namespace(pod), object_name(pod))
+    files = {
+        "/etc/hosts": hosts_file(pod),
+        "/etc/resolv.conf": resolv_conf(pod, config.service_cidr, _NODE_RESOLV_CONF),
+    }
+    network = pod["spec"]["nodeName"] if uses_host_network(pod) else own
+    return Place(network, pod_hostname(pod), files, state_name=own)

@@ -6,7 +6,8 @@ import os
 import resource
 import socket
 import subprocess
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -16,7 +17,8 @@ from testbed.cluster.values import VXLAN_UDP_PORT, IPAddress, Mode, NodeNetwork,
 from testbed.errors import RunError
 from testbed.network import linux, netlink, netns
 from testbed.network.openvswitch import Datapath
-from testbed.network.plan import Plan, PlannedRoute
+from testbed.network.node_services import prepare_node
+from testbed.network.plan import Plan, PlannedRoute, Routes
 from topologies.fabric import LinkEnd
 from topologies.shaping import qdisc_commands
 
@@ -56,6 +58,10 @@ class Wiring:
     def __init__(self, plan: Plan, datapath: Datapath) -> None:
         self.plan = plan
         self._userspace = datapath == "netdev"
+        # Pods come and go while other threads change modes.
+        self._lock = threading.Lock()
+        self._pods = dict(plan.state.pod_by_key)
+        self._pod_mtu_bytes = plan.pod_mtu_bytes(plan.state.config.mode)
 
     # -- building -----------------------------------------------------------------------------------------------
 
@@ -154,7 +160,6 @@ class Wiring:
         config = self.plan.state.config
         switch = identity.switch_namespace(node.name)
         management = _management_port(node)
-        mtu_bytes = self.plan.pod_mtu_bytes(config.mode)
         with ExitStack() as opened, netns.home() as box:
             netns.create_and_stay(switch)
             switch_file = _open_namespace(opened, switch)
@@ -183,14 +188,15 @@ class Wiring:
                     ]
                 )
             netns.enter(node.name)
-            self._connect_node(node, switch_file, mtu_bytes)
+            self._connect_node(node, switch_file)
+            prepare_node(node, config)
             pods = self.plan.state.pods_by_node[node.name]
             for pod in pods:
-                self._make_pod(node, pod, switch_file, mtu_bytes)
+                self._make_pod(node, pod, switch_file)
             linux.setns(switch_file, linux.CLONE_NEWNET)
             self._finish_switch(node, pods)
 
-    def _connect_node(self, node: NodeNetwork, switch_file: int, mtu_bytes: int) -> None:
+    def _connect_node(self, node: NodeNetwork, switch_file: int) -> None:
         """The node's own wire to its bridge, and its VXLAN device, which keeps its socket here (DESIGN: section 5)."""
         config = self.plan.state.config
         with netlink.Netlink() as kernel:
@@ -201,7 +207,7 @@ class Wiring:
                         identity.GATEWAY_PEER,
                         peer_namespace_fd=switch_file,
                         mac=node.gateway_mac,
-                        mtu_bytes=mtu_bytes,
+                        mtu_bytes=self._pod_mtu_bytes,
                         peer_mtu_bytes=config.underlay_mtu_bytes,
                     ),
                     netlink.vxlan(
@@ -225,7 +231,7 @@ class Wiring:
             )
             self._own_checksums(identity.GATEWAY_INTERFACE)
 
-    def _make_pod(self, node: NodeNetwork, pod: PodNetwork, switch_file: int, mtu_bytes: int) -> None:
+    def _make_pod(self, node: NodeNetwork, pod: PodNetwork, switch_file: int) -> None:
         name = identity.pod_namespace(pod.namespace, pod.name)
         inside = identity.POD_INTERFACE_IN_POD
         netns.create_and_stay(name)
@@ -238,7 +244,7 @@ class Wiring:
                         pod.interface,
                         peer_namespace_fd=switch_file,
                         mac=pod.pod_mac,
-                        mtu_bytes=mtu_bytes,
+                        mtu_bytes=self._pod_mtu_bytes,
                         peer_mtu_bytes=self.plan.state.config.underlay_mtu_bytes,
                     ),
                     netlink.no_ipv6_address(inside),
@@ -288,8 +294,10 @@ class Wiring:
     # -- changing -----------------------------------------------------------------------------------------------
 
     def _apply_routes(self, mode: Mode, previous: Mode | None = None) -> None:
-        wanted = self.plan.routes(mode)
-        present = self.plan.routes(previous) if previous else {}
+        self._replace_routes(self.plan.routes(mode), self.plan.routes(previous) if previous else {})
+
+    @staticmethod
+    def _replace_routes(wanted: Routes, present: Routes) -> None:
         for element, routes in wanted.items():
             obsolete = set(present.get(element, ())) - set(routes)
             missing = set(routes) - set(present.get(element, ()))
@@ -302,11 +310,48 @@ class Wiring:
         """Replace the routes that differ between the modes."""
         self._apply_routes(mode, previous)
 
+    def add_pods(self, node: NodeNetwork, pods: Sequence[PodNetwork]) -> None:
+        """Make and wire pods on a node that is built, up to the bridge. Raises RunError when the kernel refuses."""
+        try:
+            with self._lock, ExitStack() as opened, netns.home():
+                switch_file = _open_namespace(opened, identity.switch_namespace(node.name))
+                for pod in pods:
+                    self._make_pod(node, pod, switch_file)
+                    self._pods[pod.key] = pod
+                linux.setns(switch_file, linux.CLONE_NEWNET)
+                with netlink.Netlink() as kernel:
+                    kernel.request([netlink.named_link_up(pod.interface) for pod in pods])
+        except netlink.NetlinkError as error:
+            raise RunError(f"{node.name}: the kernel refused to wire pods: {error}") from error
+
+    def remove_pods(self, node: NodeNetwork, pods: Sequence[PodNetwork]) -> None:
+        """Remove the wires and namespaces of pods whose processes have ended."""
+        with self._lock:
+            with netns.entered(identity.switch_namespace(node.name)), netlink.Netlink() as kernel:
+                for pod in pods:
+                    with suppress(OSError):  # it goes with its other end, whose namespace may be gone
+                        kernel.request([netlink.link_delete(kernel.index(pod.interface))])
+            for pod in pods:
+                self._pods.pop(pod.key, None)
+                _let_go(identity.pod_namespace(pod.namespace, pod.name))
+
+    def apply_fabric_routes(self, wanted: Routes, present: Routes) -> None:
+        """Replace routes of fabric elements, beside those of the plan. Raises NetlinkError."""
+        self._replace_routes(wanted, present)
+
     def set_pod_mtu(self, mtu_bytes: int) -> None:
         """Give every pod and every node's gateway interface an MTU."""
-        state = self.plan.state
-        ends = [(node.name, identity.GATEWAY_INTERFACE) for node in state.nodes]
-        ends += [(identity.pod_namespace(pod.namespace, pod.name), identity.POD_INTERFACE_IN_POD) for pod in state.pods]
+        with self._lock:
+            self._pod_mtu_bytes = mtu_bytes
+            ends = [(node.name, identity.GATEWAY_INTERFACE) for node in self.plan.state.nodes]
+            ends += [
+                (identity.pod_namespace(pod.namespace, pod.name), identity.POD_INTERFACE_IN_POD)
+                for pod in self._pods.values()
+            ]
+            self._set_mtu(ends, mtu_bytes)
+
+    @staticmethod
+    def _set_mtu(ends: Iterable[tuple[str, str]], mtu_bytes: int) -> None:
         with netns.home():
             for namespace, interface in ends:
                 netns.enter(namespace)
@@ -314,12 +359,11 @@ class Wiring:
                     kernel.request([netlink.link_mtu(kernel.index(interface), mtu_bytes)])
 
     def namespaces(self) -> list[str]:
-        """Every namespace of the plan."""
-        state = self.plan.state
+        """Every namespace that is there."""
         return [
             *(element.name for element in self.plan.fabric.elements),
-            *(identity.switch_namespace(node.name) for node in state.nodes),
-            *(identity.pod_namespace(pod.namespace, pod.name) for pod in state.pods),
+            *(identity.switch_namespace(node.name) for node in self.plan.state.nodes),
+            *(identity.pod_namespace(pod.namespace, pod.name) for pod in self._pods.values()),
         ]
 
     def remove(self) -> None:
@@ -330,9 +374,13 @@ class Wiring:
                 with suppress(OSError):
                     kernel.request([netlink.link_delete(kernel.index(interface))])
         for name in self.namespaces():
-            with suppress(OSError):
-                linux.unmount_lazily(netns.path(name))
-                Path(netns.path(name)).unlink()
+            _let_go(name)
+
+
+def _let_go(name: str) -> None:
+    with suppress(OSError):
+        linux.unmount_lazily(netns.path(name))
+        Path(netns.path(name)).unlink()
 
 
 def _route(kernel: netlink.Netlink, route: PlannedRoute, delete: bool = False) -> netlink.Request:
