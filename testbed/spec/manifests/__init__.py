@@ -1,0 +1,9 @@
+"""Manifest files: read, checked against Kubernetes' own schemas, and against what this testbed can run.
+
+One file per kind says what is checked beyond the schema, and which fields the testbed acts on.
+"""
+
+from testbed.spec.manifests.manifest import Manifest, pod_template, replica_count
+from testbed.spec.manifests.reader import distinct_objects, read_manifests
+
+__all__ = ["Manifest", "distinct_objects", "pod_template", "read_manifests", "replica_count"]

@@ -1,0 +1,42 @@
+"""Which kinds of objects manifests may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from testbed.errors import Problem
+from testbed.spec.manifests import endpoint_slice, endpoints, namespace, pod, service, workload
+from testbed.spec.manifests.fields import Fields
+from testbed.spec.manifests.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class ManifestKind:
+    """One kind: its schema's name, what is checked when the schema is met, and the fields that have an effect."""
+
+    api_version: str
+    name: str
+    schema: str
+    problems: Callable[[Manifest], Iterator[Problem]]
+    fields: Fields
+
+
+KINDS = (
+    ManifestKind("v1", "Pod", "pod-v1", pod.problems, pod.FIELDS),
+    ManifestKind("apps/v1", "Deployment", "deployment-apps-v1", workload.problems, workload.FIELDS),
+    ManifestKind("apps/v1", "ReplicaSet", "replicaset-apps-v1", workload.problems, workload.FIELDS),
+    ManifestKind("v1", "Service", "service-v1", service.problems, service.FIELDS),
+    ManifestKind(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        "endpointslice-discovery-v1",
+        endpoint_slice.problems,
+        endpoint_slice.FIELDS,
+    ),
+    ManifestKind("v1", "Endpoints", "endpoints-v1", endpoints.problems, endpoints.FIELDS),
+    ManifestKind("v1", "Namespace", "namespace-v1", namespace.problems, namespace.FIELDS),
+)
+BY_TYPE = {(kind.api_version, kind.name): kind for kind in KINDS}
+
+SUPPORTED = f"{', '.join(f'{kind.api_version} {kind.name}' for kind in KINDS)}, or a v1 List of them"

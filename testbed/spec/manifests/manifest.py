@@ -1,0 +1,57 @@
+"""One object of a manifest file, and the questions every check asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.errors import Problem
+from testbed.spec.source import Document, FieldPath
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One object of a manifest file: where it stands and what it says. ``object`` is not to be changed."""
+
+    file: Path
+    line: int
+    object: JsonObject
+    document: Document = field(repr=False, compare=False)
+    path: FieldPath = ()
+
+    @property
+    def kind(self) -> str:
+        return str(self.object["kind"])
+
+    @property
+    def name(self) -> str:
+        return object_name(self.object)
+
+    @property
+    def namespace(self) -> str:
+        return object_namespace(self.object)
+
+    @property
+    def spec(self) -> JsonObject:
+        """The object's spec; empty where it has none."""
+        return self.object.get("spec") or {}
+
+    def problem(self, path: FieldPath, message: str, value: Any = None, allowed: str = "") -> Problem:
+        """A problem of one of the object's fields."""
+        return self.document.problem((*self.path, *path), message, value, allowed)
+
+
+def pod_template(manifest: Manifest) -> tuple[FieldPath, JsonObject] | None:
+    """The pod that the object is or makes, with the path to it; None for a kind that has to do with no pods."""
+    if manifest.kind == "Pod":
+        return (), manifest.object
+    if manifest.kind in ("Deployment", "ReplicaSet"):
+        return ("spec", "template"), manifest.spec["template"]
+    return None
+
+
+def replica_count(manifest: Manifest) -> int:
+    """How many pods the object is or makes."""
+    return 1 if manifest.kind == "Pod" else int(manifest.spec.get("replicas", 1))

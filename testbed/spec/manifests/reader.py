@@ -1,0 +1,95 @@
+"""Manifest files to objects: every document and every List's item, each checked by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import Problem
+from testbed.spec.manifests.fields import fields_without_effect
+from testbed.spec.manifests.kinds import BY_TYPE, SUPPORTED
+from testbed.spec.manifests.manifest import Manifest
+from testbed.spec.manifests.schemas import schema_problems
+from testbed.spec.nearest import suggestion
+from testbed.spec.source import Document, FieldPath, read_documents, read_text
+
+
+def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]]:
+    """The sound objects of a manifest file, every problem, and warnings."""
+    text = read_text(file)
+    if isinstance(text, Problem):
+        return [], [text], []
+    documents, problems = read_documents(text, str(file))
+    if not documents and not problems:
+        problems.append(Problem(str(file), 0, "", "holds no object", allowed=SUPPORTED))
+    manifests: list[Manifest] = []
+    warnings: list[str] = []
+    for document in documents:
+        for manifest in _objects(document, file, problems):
+            found = _object_problems(manifest)
+            problems += found
+            if not found:
+                manifests.append(manifest)
+                kind = BY_TYPE[str(manifest.object["apiVersion"]), manifest.kind]
+                warnings += fields_without_effect(manifest, kind.fields)
+    return manifests, problems, warnings
+
+
+def distinct_objects(manifests: list[Manifest]) -> tuple[list[Manifest], list[Problem]]:
+    """The objects without those that have the kind and name of an earlier one, and a problem for each of these."""
+    first: dict[tuple[str, str, str], Manifest] = {}
+    problems = []
+    for manifest in manifests:
+        namespace = "" if manifest.kind == "Namespace" else manifest.namespace
+        earlier = first.setdefault((manifest.kind, namespace, manifest.name), manifest)
+        if earlier is not manifest:
+            where = f" in namespace {namespace}" if namespace else ""
+            message = f"two objects of kind {manifest.kind} have this name{where}; "
+            message += f"the first is at {earlier.file}:{earlier.line}"
+            problems.append(manifest.problem(("metadata", "name"), message, manifest.name))
+    return list(first.values()), problems
+
+
+def _objects(document: Document, file: Path, problems: list[Problem]) -> Iterator[Manifest]:
+    """The document's object, or those of a v1 List."""
+    value = document.value
+    if isinstance(value, dict) and value.get("kind") == "List" and value.get("apiVersion") == "v1":
+        items = value.get("items")
+        if not isinstance(items, list):
+            problems.append(document.problem(("items",), "must be a list of objects", items))
+            return
+        for name in value:
+            if name not in ("apiVersion", "kind", "metadata", "items"):
+                message = f"unknown field{suggestion(name, ('items', 'metadata'))}"
+                problems.append(document.problem((name,), message, allowed="apiVersion, kind, metadata, items"))
+        for index, item in enumerate(items):
+            path: FieldPath = ("items", index)
+            yield Manifest(file, document.where(path)[1], _without_nulls(item), document, path)
+        return
+    yield Manifest(file, document.line, _without_nulls(value), document)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A field with the value null is a field that is not there, as for the API server."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _object_problems(manifest: Manifest) -> list[Problem]:
+    value = manifest.object
+    if not isinstance(value, dict):
+        return [manifest.problem((), "must be a mapping with apiVersion and kind", value, SUPPORTED)]
+    missing = [name for name in ("apiVersion", "kind") if value.get(name) is None]
+    if missing:
+        return [manifest.problem((name,), "is required", allowed=SUPPORTED) for name in missing]
+    kind = BY_TYPE.get((str(value["apiVersion"]), str(value["kind"])))
+    if kind is None:
+        named = f"{value['apiVersion']} {value['kind']}"
+        known = [f"{api_version} {name}" for api_version, name in BY_TYPE]
+        hint = suggestion(named, known)
+        return [manifest.problem(("kind",), f"this kind of object is not supported{hint}", named, SUPPORTED)]
+    return schema_problems(manifest, kind.schema) or list(kind.problems(manifest))
