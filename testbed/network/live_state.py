@@ -6,7 +6,7 @@ import threading
 
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 from testbed.cluster.status import Expired
-from testbed.cluster.store import Store, Watch
+from testbed.cluster.store import Store
 from testbed.cluster.values import ClusterState
 from testbed.cluster.view import ClusterView
 
@@ -22,20 +22,17 @@ class LiveState:
         self._read_all()
 
     def _read_all(self) -> None:
+        objects, self._watch = self._store.follow(_KINDS)
         self._view = ClusterView()
-        self._watches: list[Watch] = []
-        for kind in _KINDS:
-            listed = self._store.list(kind)
-            for wire in listed.items:
-                self._view.put(wire)
-            self._watches.append(self._store.watch(kind, listed.resource_version))
+        for wire in objects:
+            self._view.put(wire)
         self._state = self._view.state()
 
     def current(self) -> ClusterState:
         """The state now; the very same object while nothing has changed. Raises StateError without settings."""
         with self._lock:
             try:
-                events = [event for watch in self._watches for event in watch.next(0)]
+                events = self._watch.next(0)
             except Expired:  # more changes at once than the store keeps
                 self._read_all()
                 return self._state

@@ -32,7 +32,7 @@ def announcements(state: ClusterState) -> Owners:
 
 
 def load_balancer_routes(fabric: Fabric, owners: Owners) -> Routes:
-    """The kernel routes of every element but those that announce (on a node the address leads into its bridge). Pure."""
+    """The kernel routes of every element but nodes, where the address leads into the own bridge. Pure."""
     nodes = {element.name for element in fabric.of_kind("node")}
     return {
         element: tuple(

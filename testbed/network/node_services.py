@@ -1,8 +1,8 @@
 """What a node's kernel does for Services that its bridge balances (``proxy: openflow``).
 
-The kernel translates nothing. It hands the bridge what is meant for a Service, takes back what the bridge has translated
-(whose source may be an address of the node itself), and refuses what the bridge marks as having no endpoint: a flow can
-drop a packet, but not answer with a TCP reset.
+The kernel translates nothing. It hands the bridge what is meant for a Service, takes back what the bridge has
+translated (whose source may be an address of the node itself), and refuses what the bridge marks as having no endpoint:
+a flow can drop a packet, but not answer with a TCP reset.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class VSwitch:
-    """The Open vSwitch of one node. ``ports`` maps its bridge's ports, as they are now, to their OpenFlow numbers (0: any)."""
+    """The Open vSwitch of one node. ``ports``: its bridge's ports as they are now, with OpenFlow numbers (0: any)."""
 
     node_name: str
     namespace: str

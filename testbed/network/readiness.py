@@ -24,8 +24,10 @@ from testbed.network.place import Place
 # first success the question is put more often than Kubernetes' shortest period, which is a second.
 _UNTIL_READY_S = 0.1
 _WORKERS = 4
+_SILENT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 Told = Callable[[str, bool], None]
+Ask = Callable[[float], bool]  # within so many seconds
 
 
 @dataclass
@@ -34,7 +36,7 @@ class _Probe:
 
     key: str
     container: str
-    ask: Callable[[float], bool]
+    ask: Ask
     period_s: float
     timeout_s: float
     successes_needed: int
@@ -170,8 +172,7 @@ def _number(container: JsonObject, named_or_number: int | str) -> int:
 
 
 def _http_get(
-    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]
-) -> Callable[[float], bool]:
+    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
     target_port = _number(container, wanted["port"])
     headers = {entry["name"]: entry["value"] for entry in wanted.get("httpHeaders") or ()}
 
@@ -190,8 +191,7 @@ def _http_get(
 
 
 def _tcp_socket(
-    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]
-) -> Callable[[float], bool]:
+    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
     target_port = _number(container, wanted["port"])
 
     def ask(timeout_s: float) -> bool:
@@ -208,12 +208,10 @@ def _tcp_socket(
     return ask
 
 
-def _exec(place: Place, command: list[str]) -> Callable[[float], bool]:
+def _exec(place: Place, command: list[str]) -> Ask:
     def ask(timeout_s: float) -> bool:
         try:
-            process = place.popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            process = place.popen(command, **_SILENT)
         except OSError:
             return False
         try:

@@ -16,8 +16,8 @@ from testbed.cluster import identity
 from testbed.cluster.values import VXLAN_UDP_PORT, IPAddress, Mode, NodeNetwork, PodNetwork
 from testbed.errors import RunError
 from testbed.network import linux, netlink, netns
-from testbed.network.openvswitch import Datapath
 from testbed.network.node_services import prepare_node
+from testbed.network.openvswitch import Datapath
 from testbed.network.plan import Plan, PlannedRoute, Routes
 from topologies.fabric import LinkEnd
 from topologies.shaping import qdisc_commands
