@@ -127,7 +127,18 @@ class Learn:
     remembered: tuple[str, ...]
 
 
-Action = SetField | Move | DecTTL | Output | OutputField | GotoTable | Conntrack | ToGroup | Resubmit | Learn
+@dataclass(frozen=True, slots=True)
+class ForgetInPort:
+    """From here on the packet came by no port, so it may leave by the one that it came by.
+
+    Open vSwitch's in_port becomes OFPP_NONE. Set in its 16-bit form (``load:0xffff->NXM_OF_IN_PORT[]``): the 32-bit OXM
+    field does not take that value in a set_field.
+    """
+
+
+Action = (
+    SetField | Move | DecTTL | Output | OutputField | GotoTable | Conntrack | ToGroup | Resubmit | Learn | ForgetInPort
+)
 Actions = tuple[Action, ...]
 
 
