@@ -12,9 +12,10 @@ from testbed.cluster.objects import (
     is_network_config,
     object_name,
     object_namespace,
-    pod_key,
     uses_host_network,
 )
+from testbed.cluster.service_view import ServiceView
+from testbed.cluster.sorted_values import SortedValues
 from testbed.cluster.values import MODES, PROXIES, ClusterState, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.errors import RunError
 
@@ -106,12 +107,20 @@ class ClusterView:
 
     ``put`` an object that was added or modified, ``remove`` one that was deleted, then ask for ``state()``. The order
     of the kinds does not matter: a Pod that comes before its Node appears once the Node is there.
+
+    Every part that has not changed is the very same object from state to state (``nodes``, ``pods``, ``service_ports``
+    and each :class:`ServicePort` and :class:`PodNetwork` in them), so that it can be compared by identity.
     """
 
     def __init__(self) -> None:
-        self._config: JsonObject | None = None
-        self._nodes: dict[str, NodeNetwork] = {}
-        self._pods: dict[str, PodNetwork] = {}
+        self._config: NetworkConfig | StateError = StateError(
+            f"there is no ConfigMap {identity.CONFIG_NAMESPACE}/{identity.CONFIG_NAME}"
+        )
+        self._nodes: SortedValues[str, NodeNetwork] = SortedValues(_same_node)
+        self._pods: SortedValues[tuple[str, str], PodNetwork] = SortedValues()
+        self._attached: _Attached = ((), (), ())
+        self._services = ServiceView()
+        self._state: ClusterState | None = None
 
     def put(self, wire: JsonObject) -> None:
         """Take in an object as it is now."""
@@ -119,35 +128,68 @@ class ClusterView:
         if kind == "Pod":
             pod = pod_network(wire)
             if pod is None:
-                self._pods.pop(pod_key(wire), None)
+                self._pods.remove((object_namespace(wire), object_name(wire)))
             else:
-                self._pods[pod.key] = pod
+                self._pods.put((pod.namespace, pod.name), pod)
+        elif kind == "EndpointSlice":
+            self._services.put_slice(wire)
+        elif kind == "Service":
+            self._services.put_service(wire)
         elif kind == "Node":
             node = node_network(wire)
             if node is None:
-                self._nodes.pop(object_name(wire), None)
+                self._nodes.remove(object_name(wire))
             else:
-                self._nodes[node.name] = node
+                self._nodes.put(node.name, node)
         elif is_network_config(wire):
-            self._config = wire
+            try:
+                self._config = network_config(wire)
+            except StateError as error:
+                self._config = error
 
     def remove(self, wire: JsonObject) -> None:
         """Forget an object that was deleted."""
         kind = wire.get("kind")
         if kind == "Pod":
-            self._pods.pop(pod_key(wire), None)
+            self._pods.remove((object_namespace(wire), object_name(wire)))
+        elif kind == "EndpointSlice":
+            self._services.remove_slice(wire)
+        elif kind == "Service":
+            self._services.remove_service(wire)
         elif kind == "Node":
-            self._nodes.pop(object_name(wire), None)
+            self._nodes.remove(object_name(wire))
         elif is_network_config(wire):
-            self._config = None
+            self._config = StateError(f"the ConfigMap {identity.CONFIG_NAMESPACE}/{identity.CONFIG_NAME} was deleted")
 
     def state(self) -> ClusterState:
         """The cluster network now. Raises StateError as :func:`cluster_state` does."""
-        if self._config is None:
-            raise StateError(f"there is no ConfigMap {identity.CONFIG_NAMESPACE}/{identity.CONFIG_NAME}")
-        pods = (pod for pod in self._pods.values() if pod.node_name in self._nodes)
-        return ClusterState(
-            config=network_config(self._config),
-            nodes=tuple(sorted(self._nodes.values(), key=lambda node: node.name)),
-            pods=tuple(sorted(pods, key=lambda pod: (pod.namespace, pod.name))),
-        )
+        if isinstance(self._config, StateError):
+            raise StateError(str(self._config))
+        nodes, pods, service_ports = self._nodes.values(), self._attached_pods(), self._services.ports()
+        last = self._state
+        if (
+            last is None
+            or last.config != self._config
+            or last.nodes is not nodes
+            or last.pods is not pods
+            or last.service_ports is not service_ports
+        ):
+            self._state = last = ClusterState(self._config, nodes, pods, service_ports)
+        return last
+
+    def _attached_pods(self) -> tuple[PodNetwork, ...]:
+        """The pods of the nodes that are there."""
+        nodes, pods = self._nodes.values(), self._pods.values()
+        if self._attached[0] is not nodes or self._attached[1] is not pods:
+            names = {node.name for node in nodes}
+            self._attached = nodes, pods, tuple(pod for pod in pods if pod.node_name in names)
+        return self._attached[2]
+
+
+# What the attached pods were found from, and what they are.
+_Attached = tuple[tuple[NodeNetwork, ...], tuple[PodNetwork, ...], tuple[PodNetwork, ...]]
+
+
+def _same_node(one: NodeNetwork, other: NodeNetwork) -> bool:
+    """Labels are no part of a node's identity, but of what is known of it."""
+    return one == other and one.labels == other.labels

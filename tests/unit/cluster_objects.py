@@ -29,3 +29,49 @@ def config_map(name: str, namespace: str = "default", **data: str) -> dict[str, 
         "metadata": {"name": name, "namespace": namespace},
         "data": data,
     }
+
+
+def service(name: str, namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    """A Service manifest as a person writes it: port 80, selector ``app: NAME``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": name}, "ports": [{"port": 80}], **spec},
+    }
+
+
+def endpoint_slice(
+    service_name: str, *addresses: str, namespace: str = "default", suffix: str = "x", target_port: int = 8080
+) -> dict[str, Any]:
+    """A slice for a Service with one port without a name; all endpoints are ready, on node n1."""
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}, "nodeName": "n1"} for address in addresses]
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service_name}-{suffix}",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service_name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "protocol": "TCP", "port": target_port}],
+        "endpoints": endpoints,
+    }
+
+
+def deployment(name: str, replicas: int = 1, namespace: str = "default", **pod_spec: Any) -> dict[str, Any]:
+    """A Deployment manifest whose pods are labelled ``app: NAME``."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "busybox", "command": ["sleep"]}], **pod_spec},
+            },
+        },
+    }
