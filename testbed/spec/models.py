@@ -207,7 +207,7 @@ FIELDS_OF_KIND: dict[ProbeKind, frozenset[str]] = {
     "udp_rr": _REQUEST_FIELDS | {"tool"},
     "tcp_rr": _REQUEST_FIELDS,
     "tcp_crr": _REQUEST_FIELDS,
-    "http": frozenset({"paths", "duration_s", "warmup_s", "rate_per_s", "keep_alive", "url", "events"}),
+    "http": frozenset({"paths", "duration_s", "warmup_s", "rate_per_s", "keep_alive", "url", "late_ms", "events"}),
     "throughput": frozenset({"paths", "duration_s", "warmup_s", "protocol"}),
     "first_packet": frozenset({"paths", "duration_s"}),
     "flow_count": frozenset(),
@@ -264,6 +264,9 @@ class Probe(Model):
         default=True, strict=True, description="http: many requests on one connection, or a connection for each"
     )
     url: Annotated[str, _accepted_by(_url_path)] = Field(default="/", description="http: path of the request")
+    late_ms: Annotated[float, Field(gt=0, le=1000, strict=True)] = Field(
+        default=100.0, description="http: an answer later than this is counted as late"
+    )
     events: tuple[Event, ...] = Field(default=(), description="http: what happens to the cluster meanwhile")
     argv: tuple[str, ...] | None = Field(
         default=None,
