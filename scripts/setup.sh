@@ -17,6 +17,7 @@ needs=(
   "/usr/sbin/nginx nginx-light"
   "/usr/bin/busybox busybox"
   "/usr/bin/unshare util-linux"
+  "/usr/sbin/knotd knot"
 )
 
 step() { printf '\033[1m==>\033[0m %s\n' "$*"; }

@@ -49,8 +49,17 @@ class Session:
         self._input = self._socket.makefile("rb")
 
     def fileno(self) -> int:
-        """The connection; that it is readable between two calls means that the server has closed it."""
+        """The connection, to be waited for: between two calls it only becomes readable when it ends."""
         return self._socket.fileno()
+
+    def has_ended(self) -> bool:
+        """Whether the server has closed the connection. To be asked between two calls."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Close the connection."""
