@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
 from testbed.cluster import identity
-from testbed.cluster.values import NODE_PORTS, NetworkConfig, NodeNetwork
+from testbed.cluster.values import NODE_PORTS, NodeNetwork
 from testbed.errors import RunError
 from testbed.network import netlink, netns
 
@@ -41,8 +41,8 @@ REFUSING_RULES = f"""table ip testbed {{
 """
 
 
-def prepare_node(node: NodeNetwork, config: NetworkConfig) -> None:
-    """Routes, rules and switches that are there whatever the proxy; in the node's namespace, where ``gw`` is up.
+def prepare_node(node: NodeNetwork) -> None:
+    """Rules and switches that are there whatever the proxy; in the node's namespace, where ``gw`` is up.
 
     Raises NetlinkError.
     """
@@ -54,12 +54,9 @@ def prepare_node(node: NodeNetwork, config: NetworkConfig) -> None:
     via = ip_address(identity.VIRTUAL_NEXT_HOP)
     with netlink.Netlink() as kernel:
         index = kernel.index(identity.GATEWAY_INTERFACE)
-        into_bridge = [(via, index)]
         kernel.request(
             [
-                netlink.route(config.service_cidr, into_bridge, onlink=True),
-                netlink.route(config.load_balancer_cidr, into_bridge, onlink=True),
-                netlink.route(_DEFAULT_ROUTE, into_bridge, onlink=True, table=_BRIDGE_TABLE),
+                netlink.route(_DEFAULT_ROUTE, [(via, index)], onlink=True, table=_BRIDGE_TABLE),
                 netlink.neighbour(index, node.masquerade_ip, identity.VIRTUAL_ROUTER_MAC),
                 netlink.rule(_LOCAL_RULE, netlink.LOCAL_TABLE),
                 netlink.rule(0, netlink.LOCAL_TABLE, delete=True),

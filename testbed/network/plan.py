@@ -81,13 +81,19 @@ class Plan:
                     # A route without a gateway is connected: the kernel has it from the interface's address.
                     if hops:
                         routes[element].append(PlannedRoute(route.destination, hops))
-        if mode == "overlay":
-            into_bridge = PlannedRoute(
-                self.state.config.cluster_cidr, ((_VIRTUAL_NEXT_HOP, identity.GATEWAY_INTERFACE),), onlink=True
-            )
-            for node in self.state.nodes:
-                routes[node.name].append(into_bridge)
+        for node in self.state.nodes:
+            routes[node.name] += [self._into_bridge(destination) for destination in self._bridged(mode)]
         return {element: tuple(found) for element, found in routes.items()}
+
+    def _bridged(self, mode: Mode) -> tuple[IPNetwork, ...]:
+        """What a node's kernel leaves to its bridge: the Services, and in the overlay other nodes' pods."""
+        config = self.state.config
+        services = (config.service_cidr, config.load_balancer_cidr)
+        return (config.cluster_cidr, *services) if mode == "overlay" else services
+
+    @staticmethod
+    def _into_bridge(destination: IPNetwork) -> PlannedRoute:
+        return PlannedRoute(destination, ((_VIRTUAL_NEXT_HOP, identity.GATEWAY_INTERFACE),), onlink=True)
 
     def pod_mtu_bytes(self, mode: Mode) -> int:
         """The MTU of pods and of the nodes' gateway interfaces in a mode."""

@@ -157,7 +157,6 @@ class Wiring:
 
     def _make_node(self, node: NodeNetwork) -> None:
         """A node's switch namespace with its ports, and its pods."""
-        config = self.plan.state.config
         switch = identity.switch_namespace(node.name)
         management = _management_port(node)
         with ExitStack() as opened, netns.home() as box:
@@ -189,7 +188,7 @@ class Wiring:
                 )
             netns.enter(node.name)
             self._connect_node(node, switch_file)
-            prepare_node(node, config)
+            prepare_node(node)
             pods = self.plan.state.pods_by_node[node.name]
             for pod in pods:
                 self._make_pod(node, pod, switch_file)
