@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from itertools import combinations
 
 from testbed.cluster.assign import AssignmentError, AssignmentProblem
+from testbed.cluster.objects import JsonObject
 from testbed.errors import Problem
 from testbed.spec.checked import link_shaping, make_fabric, make_objects
 from testbed.spec.manifests import Manifest
@@ -57,10 +59,12 @@ def topology_problems(
 
 def range_problems(document: Document, network: Network, fabrics: Sequence[Fabric]) -> Iterator[Problem]:
     """Address ranges that run into each other, or into the subnets of one of the fabrics."""
-    ranges = {name: parse_cidr(getattr(network, name)) for name in ("clusterCIDR", "serviceCIDR")}
-    if ranges["clusterCIDR"].overlaps(ranges["serviceCIDR"]):
-        message = f"overlaps clusterCIDR {ranges['clusterCIDR']}"
-        yield document.problem(("network", "serviceCIDR"), message, str(ranges["serviceCIDR"]))
+    names = ("clusterCIDR", "serviceCIDR", "loadBalancerCIDR")
+    ranges = {name: parse_cidr(getattr(network, name)) for name in names}
+    for earlier, later in combinations(names, 2):
+        if ranges[later].overlaps(ranges[earlier]):
+            message = f"overlaps {earlier} {ranges[earlier]}"
+            yield document.problem(("network", later), message, str(ranges[later]))
     taken = dict(RESERVED)
     for fabric in fabrics:
         for segment in fabric.segments:
@@ -104,22 +108,21 @@ def shaping_of(links: Mapping[str, LinkProperties]) -> dict[str, Shaping]:
     return {role: link_shaping(properties) for role, properties in links.items()}
 
 
-def placement_problems(
+def place(
     document: Document, network: Network, built: BuiltFabric, manifests: Sequence[Manifest]
-) -> Iterator[Problem]:
-    """Nodes and pods that get no address or no place in one build."""
+) -> tuple[Sequence[JsonObject], list[Problem]]:
+    """The objects of one build, or what gets no address or no place in it."""
     try:
         # Neither addresses nor places depend on the mode.
-        make_objects(built.fabric, network, "overlay", [manifest.object for manifest in manifests])
+        return make_objects(built.fabric, network, "overlay", manifests, built.build.generate), []
     except AssignmentError as error:
-        for problem in error.problems:
-            yield _placement_problem(document, problem, built, manifests)
+        return (), [_placement_problem(document, problem, built, manifests) for problem in error.problems]
 
 
 def _placement_problem(
     document: Document, problem: AssignmentProblem, built: BuiltFabric, manifests: Sequence[Manifest]
 ) -> Problem:
-    if problem.kind != "Pod":
+    if problem.index < 0:
         return document.problem(
             ("network", problem.field), problem.reason + built.where, problem.value, problem.allowed
         )

@@ -1,85 +1,60 @@
-"""Checks of what refers to something else: paths to pods and nodes, probes to paths, expectations to all of them."""
+"""Checks of probes: fields that belong together, and paths and Deployments that are there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from testbed.cluster.objects import object_name, object_namespace, uses_host_network
 from testbed.errors import Problem
-from testbed.spec.check_network import BuiltFabric
-from testbed.spec.endpoints import EndpointRef, parse_endpoint, parse_target
 from testbed.spec.manifests import Manifest
-from testbed.spec.models import FIELDS_OF_KIND, LOSS_KINDS, Expectation, Path, Probe
-from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.models import FIELDS_OF_KIND, Probe, ProbeKind
+from testbed.spec.nearest import names_text, nearest, suggestion
 from testbed.spec.source import Document, FieldPath
 
 
 @dataclass(frozen=True)
 class Names:
-    """Every name that can be referred to, those of unsound parts included: what is wrong there is said there."""
+    """Every name that can be referred to, those of unsound parts included: what is wrong there is said there.
+
+    ``meant`` are labels that probes would have whose kind is misspelt; ``all_labels`` is false when there is one of
+    which nothing is known.
+    """
 
     paths: tuple[str, ...]
     labels: tuple[str, ...]
     builds: tuple[str, ...]
     modes: tuple[str, ...]
+    proxies: tuple[str, ...]
+    meant: tuple[str, ...] = ()
+    all_labels: bool = True
+
+    def has_label(self, label: str) -> bool:
+        """Whether a probe may have the label."""
+        return label in self.labels or label in self.meant or not self.all_labels
 
 
-def path_problems(
-    document: Document,
-    paths: Mapping[str, Path],
-    built: Sequence[BuiltFabric],
-    manifests: Sequence[Manifest] | None,
-    modes: Sequence[str],
-) -> Iterator[Problem]:
-    """Endpoints that are not there or cannot meet. ``manifests`` is None when not every manifest could be read."""
-    # Pods with addresses of their own, of which the fabric knows nothing in overlay mode.
-    own = {
-        EndpointRef("pod", object_namespace(manifest.object), object_name(manifest.object))
-        for manifest in manifests or ()
-        if not uses_host_network(manifest.object)
-    }
-    for name, path in paths.items():
-        ends = {"from": parse_endpoint(path.source)}
-        target = parse_target(path.target).endpoint
-        if target is None:
-            continue
-        ends["to"] = target
-        if ends["from"] == ends["to"]:
-            yield document.problem(("paths", name, "to"), "is the same as from", path.target)
-        for field, end in ends.items():
-            yield from _endpoint_problems(document, ("paths", name, field), end, built, manifests)
-        if ends["from"].kind == "ext" and ends["to"].kind == "ext":
-            yield document.problem(("paths", name), "at least one end must be a pod or a node")
-        elif "overlay" in modes and any(end.kind == "ext" for end in ends.values()) and own & set(ends.values()):
-            message = "an external host and a pod do not reach each other in overlay mode"
-            allowed = "modes: [routed], or a node or a hostNetwork pod instead of the pod"
-            yield document.problem(("paths", name), message, allowed=allowed)
+def names_of(value: Mapping[str, Any]) -> Names:
+    """The names in an experiment file, whatever its state."""
+    probes = [probe if isinstance(probe, dict) else {} for probe in _list(value.get("probes"))]
+    builds = [build if isinstance(build, dict) else {} for build in _list(value.get("builds", [{}]))]
+    paths = value.get("paths")
+    known = get_args(ProbeKind)
+    unnamed = [str(probe.get("kind") or "") for probe in probes if not probe.get("name")]
+    meant = {kind: nearest(kind, known) for kind in unnamed if kind not in known}
+    return Names(
+        paths=tuple(paths) if isinstance(paths, dict) else (),
+        labels=tuple(str(probe.get("name") or probe.get("kind") or "") for probe in probes),
+        builds=tuple(str(build.get("name", "main")) for build in builds),
+        modes=tuple(map(str, _list(value.get("modes", ["overlay", "routed"])))),
+        proxies=tuple(map(str, _list(value.get("proxies", ["openflow"])))),
+        meant=tuple(kind for kind in meant.values() if kind is not None),
+        all_labels=None not in meant.values(),
+    )
 
 
-def _endpoint_problems(
-    document: Document,
-    path: FieldPath,
-    end: EndpointRef,
-    built: Sequence[BuiltFabric],
-    manifests: Sequence[Manifest] | None,
-) -> Iterator[Problem]:
-    if end.kind == "pod":
-        if manifests is None:
-            return
-        pods = [EndpointRef("pod", object_namespace(m.object), object_name(m.object)) for m in manifests]
-        if end not in pods:
-            known = [str(pod) for pod in pods]
-            message = f"no manifest has this pod{suggestion(str(end), known)}"
-            yield document.problem(path, message, str(end), names_text(known) or "add the pod to manifests")
-        return
-    for fabric in built:
-        known = [element.name for element in fabric.fabric.of_kind(end.kind)]
-        if end.name not in known:
-            what = "node" if end.kind == "node" else "external host"
-            message = f"the topology has no such {what}{fabric.where}{suggestion(end.name, known)}"
-            allowed = names_text(f"{end.kind}/{name}" for name in known)
-            yield document.problem(path, message, str(end), allowed or "topology.parameters.ext adds external hosts")
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def probe_problems(document: Document, probes: Mapping[int, Probe], names: Names) -> Iterator[Problem]:
@@ -108,8 +83,24 @@ def probe_problems(document: Document, probes: Mapping[int, Probe], names: Names
         for number, size in enumerate(probe.payload_bytes):
             if size in probe.payload_bytes[:number]:
                 yield document.problem((*path, "payload_bytes", number), "given twice", size)
+        for number, event in enumerate(probe.events):
+            if event.at_s >= probe.duration_s:
+                limit = f"less than duration_s, which is {probe.duration_s:g}"
+                yield document.problem((*path, "events", number, "at_s"), "is after the end", event.at_s, limit)
         if probe.kind == "command":
             yield from _command_problems(document, path, probe)
+
+
+def event_problems(document: Document, probes: Mapping[int, Probe], manifests: Sequence[Manifest]) -> Iterator[Problem]:
+    """Events that speak of a Deployment that no manifest has."""
+    known = [f"{each.namespace}/{each.name}" for each in manifests if each.kind == "Deployment"]
+    for index, probe in probes.items():
+        for number, event in enumerate(probe.events):
+            wanted = f"{event.scale.namespace}/{event.scale.deployment}"
+            if wanted not in known:
+                path: FieldPath = ("probes", index, "events", number, "scale", "deployment")
+                message = f"no manifest has this Deployment{suggestion(wanted, known)}"
+                yield document.problem(path, message, wanted, names_text(known) or "add the Deployment to manifests")
 
 
 def _command_problems(document: Document, path: FieldPath, probe: Probe) -> Iterator[Problem]:
@@ -135,6 +126,7 @@ def duplicate_problems(document: Document, names: Names) -> Iterator[Problem]:
         ("probes", "probes have the label", names.labels),
         ("builds", "builds have the name", names.builds),
         ("modes", "entries are", names.modes),
+        ("proxies", "entries are", names.proxies),
     ):
         for index, name in enumerate(listed):
             first = listed.index(name)
@@ -142,61 +134,3 @@ def duplicate_problems(document: Document, names: Names) -> Iterator[Problem]:
                 hint = "; give one of them a name" if section == "probes" else ""
                 message = f"two {what} {name}; the first is {section}[{first}]{hint}"
                 yield document.problem((section, index), message)
-
-
-def reference_problems(
-    document: Document,
-    probes: Mapping[int, Probe],
-    expectations: Mapping[int, Expectation],
-    primary: str | None,
-    names: Names,
-) -> Iterator[Problem]:
-    """The primary probe, and expectations, against what the file has."""
-    by_label = {probe.label: probe for probe in probes.values()}
-    if primary is not None:
-        if primary not in names.labels:
-            message = f"there is no such probe{suggestion(primary, names.labels)}"
-            yield document.problem(("primary",), message, primary, names_text(names.labels))
-        elif primary in by_label and not by_label[primary].takes_paths:
-            message = "the primary family is a ratio per path, and this probe has no paths"
-            yield document.problem(("primary",), message, primary)
-    for index, expectation in expectations.items():
-        yield from _expectation_problems(document, ("expect", index), expectation, by_label, names)
-
-
-def _expectation_problems(
-    document: Document, path: FieldPath, expectation: Expectation, by_label: Mapping[str, Probe], names: Names
-) -> Iterator[Problem]:
-    for field, value, known in (
-        ("probe", expectation.probe, names.labels),
-        ("path", expectation.path, names.paths),
-        ("build", expectation.build, names.builds),
-        ("mode", expectation.mode, names.modes),
-    ):
-        if value is not None and value not in known:
-            message = f"there is no such {field}{suggestion(value, known)}"
-            yield document.problem((*path, field), message, value, names_text(known))
-    probe = by_label.get(expectation.probe)
-    if probe:
-        own_paths = (probe.paths or names.paths) if probe.takes_paths else ()
-        if expectation.path in names.paths and expectation.path not in own_paths:
-            message = f"the probe {probe.label} does not run on this path"
-            yield document.problem((*path, "path"), message, expectation.path, names_text(own_paths))
-        if expectation.payload_bytes is not None and expectation.payload_bytes not in probe.payloads:
-            sizes = names_text(str(size) for size in probe.payloads if size is not None)
-            message = f"the probe {probe.label} does not have this payload size"
-            yield document.problem((*path, "payload_bytes"), message, expectation.payload_bytes, sizes)
-        if expectation.statistic == "loss" and probe.kind not in LOSS_KINDS:
-            message = f"a probe of kind {probe.kind} does not count losses"
-            yield document.problem((*path, "statistic"), message, "loss", "on kinds " + names_text(LOSS_KINDS))
-    is_ratio = expectation.statistic.startswith("ratio")
-    if is_ratio and len(names.modes) < 2:
-        yield document.problem((*path, "statistic"), "needs both modes in the experiment", expectation.statistic)
-    if is_ratio and expectation.mode is not None:
-        message = "a ratio is of both modes; it cannot be of one"
-        yield document.problem((*path, "mode"), message, expectation.mode)
-    low, high = expectation.at_least, expectation.at_most
-    if low is None and high is None:
-        yield document.problem(path, "needs at_most or at_least")
-    if low is not None and high is not None and low > high:
-        yield document.problem((*path, "at_least"), f"is more than at_most {high:g}, so nothing can meet it", low)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.values import Mode
+from testbed.cluster.values import Mode, ProxyName
 from testbed.spec.manifests import Manifest
-from testbed.spec.models import Build, Experiment, LinkProperties, Network, Topology
+from testbed.spec.models import Build, Experiment, Generate, LinkProperties, Network, Topology
 from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
 from topologies import TOPOLOGIES
 from topologies.fabric import Fabric, Shaping
@@ -37,13 +37,14 @@ class CheckedExperiment:
         return make_fabric(self.experiment.topology, build, self.shaping)
 
     def objects(self, build: Build, mode: Mode) -> tuple[JsonObject, ...]:
-        """The build's cluster as complete Kubernetes objects, with every address decided."""
-        return make_objects(
-            self.fabric(build),
-            self.experiment.network,
-            mode,
-            [manifest.object for manifest in self.manifests],
-        )
+        """The build's cluster as complete Kubernetes objects, with every address decided.
+
+        They are those of the manifests with all that follows from them (a Deployment's pods, a Service's slices), the
+        build's generated Services, and the cluster's DNS where it is wanted.
+        """
+        experiment = self.experiment
+        proxy = experiment.proxies[0]
+        return make_objects(self.fabric(build), experiment.network, mode, self.manifests, build.generate, proxy)
 
 
 def make_fabric(topology: Topology, build: Build, shaping: dict[str, Shaping]) -> Fabric:
@@ -56,13 +57,22 @@ def build_parameters(topology: Topology, build: Build) -> dict[str, int]:
     return {**topology.parameters, **build.parameters}
 
 
-def make_objects(fabric: Fabric, network: Network, mode: Mode, pods: Sequence[JsonObject]) -> tuple[JsonObject, ...]:
-    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`."""
+def make_objects(
+    fabric: Fabric,
+    network: Network,
+    mode: Mode,
+    manifests: Sequence[Manifest],
+    generate: Generate | None = None,
+    proxy: ProxyName = "openflow",
+) -> tuple[JsonObject, ...]:
+    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`; a problem's ``index`` is that of
+    the manifest."""
     nodes = [
         EdgeNode(element.name, fabric.address(element.name).ip, location=element.location)
         for element in fabric.of_kind("node")
     ]
-    return assign(nodes, network.config(mode), network.nodeCIDRMaskSize, pods)
+    objects = [manifest.object for manifest in manifests if manifest.kind == "Pod"]
+    return assign(nodes, network.config(mode, proxy), network.nodeCIDRMaskSize, objects)
 
 
 def link_shaping(properties: LinkProperties) -> Shaping:

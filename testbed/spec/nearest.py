@@ -17,12 +17,18 @@ def names_text(names: Iterable[str]) -> str:
 
 def suggestion(wrong: str, names: Iterable[str]) -> str:
     """`` (did you mean "x"?)`` for the nearest of ``names``, or nothing when none is near."""
+    name = nearest(wrong, names)
+    return f' (did you mean "{name}"?)' if name is not None else ""
+
+
+def nearest(wrong: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant; None when none is near."""
     by_folded = {_folded(name): name for name in names}
     folded = _folded(wrong)
     close = get_close_matches(folded, by_folded, n=1, cutoff=0.6)
     if not close and len(folded) >= 3:
         close = [name for name in by_folded if name.startswith(folded) or (name and folded.startswith(name))]
-    return f' (did you mean "{by_folded[close[0]]}"?)' if close else ""
+    return by_folded[close[0]] if close else None
 
 
 def _folded(name: str) -> str:

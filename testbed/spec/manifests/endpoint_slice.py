@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import Fields, object_fields
 from testbed.spec.manifests.manifest import Manifest
-from testbed.spec.manifests.metadata import one_of, subdomain_problems
+from testbed.spec.manifests.metadata import ipv4_problems, one_of, subdomain_problems
 from testbed.spec.manifests.ports import number_problems, port_names_problems, protocol_problems
-from testbed.spec.manifests.service import ipv4_problems
 from testbed.spec.source import FieldPath
 
-SERVICE_LABEL = "kubernetes.io/service-name"
 # Kubernetes' limits for one slice.
 _MOST_ENDPOINTS, _MOST_PORTS = 1000, 100
 

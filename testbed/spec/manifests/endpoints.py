@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import Fields, object_fields
 from testbed.spec.manifests.manifest import Manifest
-from testbed.spec.manifests.metadata import subdomain_problems
+from testbed.spec.manifests.metadata import ipv4_problems, subdomain_problems
 from testbed.spec.manifests.ports import number_problems, port_names_problems, protocol_problems
-from testbed.spec.manifests.service import ipv4_problems
 from testbed.spec.source import FieldPath
 
 _ADDRESS_FIELDS: Fields = dict.fromkeys(("ip", "hostname", "nodeName", "targetRef"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
 from testbed.cluster.objects import is_valid_name
@@ -103,3 +104,11 @@ def within(manifest: Manifest, path: FieldPath, value: int | None, low: int, hig
     """A whole number that must lie in a range; None is a field that is not there."""
     if value is not None and not low <= value <= high:
         yield manifest.problem(path, "is out of range", value, f"from {low} to {high}")
+
+
+def ipv4_problems(manifest: Manifest, path: FieldPath, address: str) -> Iterator[Problem]:
+    """An address that must be IPv4."""
+    try:
+        IPv4Address(address)
+    except ValueError:
+        yield manifest.problem(path, "is not an IPv4 address", address)

@@ -28,15 +28,6 @@ def number_problems(manifest: Manifest, path: FieldPath, number: int | None) -> 
     yield from within(manifest, path, number, 1, 65535)
 
 
-def named_or_number_problems(manifest: Manifest, path: FieldPath, value: int | str | None) -> Iterator[Problem]:
-    """A port given by its number or by its name in a container."""
-    if isinstance(value, str):
-        if not is_port_name(value):
-            yield manifest.problem(path, "is neither a port's number nor a name for one", value, PORT_NAME_FORM)
-    else:
-        yield from number_problems(manifest, path, value)
-
-
 def protocol_of(entry: JsonObject) -> str:
     """The protocol of a port; TCP when it names none."""
     return str(entry.get("protocol") or "TCP")

@@ -11,7 +11,7 @@ from testbed.spec.manifests.fields import fields_without_effect
 from testbed.spec.manifests.kinds import BY_TYPE, SUPPORTED
 from testbed.spec.manifests.manifest import Manifest
 from testbed.spec.manifests.schemas import schema_problems
-from testbed.spec.nearest import suggestion
+from testbed.spec.nearest import nearest, suggestion
 from testbed.spec.source import Document, FieldPath, read_documents, read_text
 
 
@@ -88,8 +88,8 @@ def _object_problems(manifest: Manifest) -> list[Problem]:
         return [manifest.problem((name,), "is required", allowed=SUPPORTED) for name in missing]
     kind = BY_TYPE.get((str(value["apiVersion"]), str(value["kind"])))
     if kind is None:
+        by_name = {name: f' (did you mean "{api_version} {name}"?)' for api_version, name in BY_TYPE}
+        hint = by_name.get(nearest(str(value["kind"]), by_name) or "", "")
         named = f"{value['apiVersion']} {value['kind']}"
-        known = [f"{api_version} {name}" for api_version, name in BY_TYPE]
-        hint = suggestion(named, known)
         return [manifest.problem(("kind",), f"this kind of object is not supported{hint}", named, SUPPORTED)]
     return schema_problems(manifest, kind.schema) or list(kind.problems(manifest))

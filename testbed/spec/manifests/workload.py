@@ -43,6 +43,7 @@ def selects(selector: JsonObject, labels: JsonObject) -> bool:
 
 def _holds(expression: JsonObject, labels: JsonObject) -> bool:
     key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
+    present: bool = key in labels
     if operator in ("In", "NotIn"):
-        return bool(labels.get(key) in values) == (operator == "In")
-    return (key in labels) == (operator == "Exists")
+        return (present and labels[key] in values) is (operator == "In")
+    return present is (operator == "Exists")

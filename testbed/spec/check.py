@@ -1,0 +1,133 @@
+"""The check of a whole experiment: every problem of every kind at once, or the experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.cluster.objects import JsonObject
+from testbed.errors import InputError, Problem
+from testbed.spec.check_comparison import Compared, comparison_problems, expectation_problems
+from testbed.spec.check_network import (
+    BuiltFabric,
+    fabrics_of,
+    place,
+    range_problems,
+    shaping_of,
+    topology_problems,
+)
+from testbed.spec.check_paths import path_problems, probe_path_problems, surroundings
+from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems
+from testbed.spec.check_services import allocation_problems, service_problems, service_warnings
+from testbed.spec.checked import CheckedExperiment
+from testbed.spec.manifests import Manifest, distinct_objects, read_manifests
+from testbed.spec.models import Experiment
+from testbed.spec.parts import Parts
+from testbed.spec.source import Document, FieldPath
+from testbed.spec.structure import structure_problems
+from testbed.spec.warnings import experiment_warnings
+
+
+def check(
+    document: Document,
+    problems: list[Problem],
+    file: Path,
+    text: str,
+    overrides: tuple[str, ...],
+    more_manifests: tuple[Path, ...],
+) -> CheckedExperiment:
+    """Collect the problems of every kind; what is unsound in one place does not hide what is wrong in another.
+
+    ``problems`` are those already found, ``more_manifests`` files beside those that the experiment names. Raises
+    InputError.
+    """
+    # A value that could not even be read has no type to complain about.
+    unread = {problem.field for problem in problems}
+    problems += [problem for problem in structure_problems(document, Experiment) if problem.field not in unread]
+    value = document.value if isinstance(document.value, dict) else {}
+    parts, names = Parts(value), names_of(value)
+
+    manifests, warnings, all_read = _read_all_manifests(document, parts, file, more_manifests, problems)
+    scales = [event.scale for probe in parts.probes.values() for event in probe.events]
+    problems += allocation_problems(manifests, parts.network_fields.config("overlay"))
+    if all_read:
+        problems += service_problems(manifests, names.proxies, scales)
+        problems += event_problems(document, parts.probes, manifests)
+        warnings += service_warnings(manifests)
+
+    found = list(topology_problems(document, parts.topology_fields, parts.links, parts.build_fields))
+    problems += found
+    built = [] if found or parts.topology is None else fabrics_of(parts.topology, list(parts.builds.values()))
+    found = list(range_problems(document, parts.network_fields, [each.fabric for each in built]))
+    problems += found
+    objects = None if found else _place_all(document, parts, built, manifests, problems)
+
+    problems += duplicate_problems(document, names)
+    around = surroundings(built, objects, manifests, all_read, names.modes)
+    problems += path_problems(document, parts.paths, around)
+    problems += probe_problems(document, parts.probes, names)
+    problems += probe_path_problems(document, parts.probes, parts.paths, around)
+    baselines = {name: path.baseline for name, path in parts.paths.items() if path.baseline in names.paths}
+    compared = Compared(
+        by=parts.compared,
+        written=parts.compare is not None,
+        names=names,
+        baselines={name: baseline for name, baseline in baselines.items() if baseline is not None and baseline != name},
+    )
+    problems += comparison_problems(document, compared, parts.paths, parts.probes, parts.primary)
+    problems += expectation_problems(document, parts.expectations, parts.probes, compared)
+
+    if problems:
+        raise InputError(problems)
+    experiment = Experiment.model_validate(document.value, by_alias=True, by_name=False)
+    warnings += experiment_warnings(document, experiment)
+    return CheckedExperiment(
+        experiment, file, tuple(manifests), shaping_of(experiment.topology.links), text, overrides, tuple(warnings)
+    )
+
+
+def _place_all(
+    document: Document,
+    parts: Parts,
+    built: Sequence[BuiltFabric],
+    manifests: Sequence[Manifest],
+    problems: list[Problem],
+) -> Sequence[JsonObject] | None:
+    """The objects of one of the builds; None when they could not be made for one of them. Problems are added."""
+    objects: Sequence[JsonObject] | None = None
+    failed = parts.network is None
+    for each in built if parts.network else ():
+        assert parts.network is not None
+        made, found = place(document, parts.network, each, manifests)
+        problems += found
+        failed, objects = failed or bool(found), made
+    return None if failed else objects
+
+
+def _read_all_manifests(
+    document: Document, parts: Parts, file: Path, more: tuple[Path, ...], problems: list[Problem]
+) -> tuple[list[Manifest], list[str], bool]:
+    """The sound objects of all manifest files, warnings, and whether every object was sound."""
+    manifests: list[Manifest] = []
+    warnings: list[str] = []
+    before = len(problems)
+    seen: set[Path] = set()
+    named: list[tuple[FieldPath, Path]] = [
+        (("manifests", index), file.parent / name) for index, name in parts.manifests.items()
+    ]
+    for field, manifest_file in [*named, *(((), name) for name in more)]:
+        if manifest_file in seen:
+            problems.append(document.problem(field, "the same file is given twice", str(manifest_file)))
+            continue
+        seen.add(manifest_file)
+        objects, found, ignored = read_manifests(manifest_file)
+        if field and any(problem.file == str(manifest_file) and not problem.line for problem in found):
+            # The file as a whole is at fault: say where it is named.
+            found = [document.problem(field, problem.message, str(manifest_file)) for problem in found]
+        manifests += objects
+        problems += found
+        warnings += ignored
+    all_read = len(problems) == before and len(parts.manifests) == parts.manifest_count
+    distinct, found = distinct_objects(manifests)
+    problems += found
+    return distinct, warnings, all_read

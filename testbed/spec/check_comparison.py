@@ -1,0 +1,146 @@
+"""Checks of what is made of the measurements: what is compared, the primary family, and expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from testbed.errors import Problem
+from testbed.spec.check_probes import Names
+from testbed.spec.models import LOSS_KINDS, Comparison, Expectation, Path, Probe
+from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.source import Document, FieldPath
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the experiment compares: ``by`` as written or by default, and ``written`` whether it is written.
+
+    ``baselines`` maps paths to those that they are compared with, as far as both are there.
+    """
+
+    by: Comparison
+    written: bool
+    names: Names
+    baselines: Mapping[str, str]
+
+
+def comparison_problems(
+    document: Document, compared: Compared, paths: Mapping[str, Path], probes: Mapping[int, Probe], primary: str | None
+) -> Iterator[Problem]:
+    """Baselines that are no other path, a comparison of only one thing, and a primary probe that has no part in it."""
+    names = compared.names
+    for name, path in paths.items():
+        field: FieldPath = ("paths", name, "baseline")
+        if path.baseline is None:
+            continue
+        if path.baseline == name:
+            yield document.problem(field, "a path cannot be its own baseline", path.baseline)
+        elif path.baseline not in names.paths:
+            others = [other for other in names.paths if other != name]
+            message = f"there is no such path{suggestion(path.baseline, others)}"
+            yield document.problem(field, message, path.baseline, names_text(others))
+        elif compared.by != "path":
+            yield document.problem(field, f"has no effect, as {compared.by}s are compared", path.baseline)
+    if compared.written:
+        few = {
+            "mode": len(names.modes) < 2 and "two modes",
+            "proxy": len(names.proxies) < 2 and "several proxies",
+            "path": not compared.baselines and "a path with a baseline",
+        }
+        if few[compared.by]:
+            yield document.problem(("compare",), f"needs {few[compared.by]}", compared.by)
+    yield from _primary_problems(document, compared, probes, primary)
+
+
+def _primary_problems(
+    document: Document, compared: Compared, probes: Mapping[int, Probe], primary: str | None
+) -> Iterator[Problem]:
+    names = compared.names
+    probe = next((probe for probe in probes.values() if probe.label == primary), None)
+    if primary is None:
+        return
+    if not names.has_label(primary):
+        message = f"there is no such probe{suggestion(primary, names.labels)}"
+        yield document.problem(("primary",), message, primary, names_text(names.labels))
+    elif probe is not None and not probe.takes_paths:
+        message = "the primary family is a ratio per path, and this probe has no paths"
+        yield document.problem(("primary",), message, primary)
+    elif probe is not None and compared.by == "path" and compared.baselines:
+        own = probe.paths or names.paths
+        if not any(path in own and baseline in own for path, baseline in compared.baselines.items()):
+            message = "the probe runs on no path together with its baseline"
+            pairs = names_text(f"{path} with {baseline}" for path, baseline in compared.baselines.items())
+            yield document.problem(("primary",), message, primary, pairs)
+
+
+def expectation_problems(
+    document: Document, expectations: Mapping[int, Expectation], probes: Mapping[int, Probe], compared: Compared
+) -> Iterator[Problem]:
+    """Expectations against what the file has."""
+    by_label = {probe.label: probe for probe in probes.values()}
+    for index, expectation in expectations.items():
+        path: FieldPath = ("expect", index)
+        yield from _reference_problems(document, path, expectation, compared.names)
+        probe = by_label.get(expectation.probe)
+        if probe:
+            yield from _probe_problems(document, path, expectation, probe, compared.names)
+        if expectation.statistic.startswith("ratio"):
+            yield from _ratio_problems(document, path, expectation, compared)
+        low, high = expectation.at_least, expectation.at_most
+        if low is None and high is None:
+            yield document.problem(path, "needs at_most or at_least")
+        if low is not None and high is not None and low > high:
+            yield document.problem((*path, "at_least"), f"is more than at_most {high:g}, so nothing can meet it", low)
+
+
+def _reference_problems(
+    document: Document, path: FieldPath, expectation: Expectation, names: Names
+) -> Iterator[Problem]:
+    if not names.has_label(expectation.probe):
+        message = f"there is no such probe{suggestion(expectation.probe, names.labels)}"
+        yield document.problem((*path, "probe"), message, expectation.probe, names_text(names.labels))
+    for field, value, known in (
+        ("path", expectation.path, names.paths),
+        ("build", expectation.build, names.builds),
+        ("mode", expectation.mode, names.modes),
+        ("proxy", expectation.proxy, names.proxies),
+    ):
+        if value is not None and value not in known:
+            message = f"there is no such {field}{suggestion(value, known)}"
+            yield document.problem((*path, field), message, value, names_text(known))
+
+
+def _probe_problems(
+    document: Document, path: FieldPath, expectation: Expectation, probe: Probe, names: Names
+) -> Iterator[Problem]:
+    own_paths = (probe.paths or names.paths) if probe.takes_paths else ()
+    if expectation.path in names.paths and expectation.path not in own_paths:
+        message = f"the probe {probe.label} does not run on this path"
+        yield document.problem((*path, "path"), message, expectation.path, names_text(own_paths))
+    if expectation.payload_bytes is not None and expectation.payload_bytes not in probe.payloads:
+        sizes = names_text(str(size) for size in probe.payloads if size is not None)
+        message = f"the probe {probe.label} does not have this payload size"
+        yield document.problem((*path, "payload_bytes"), message, expectation.payload_bytes, sizes)
+    if expectation.statistic == "loss" and probe.kind not in LOSS_KINDS:
+        message = f"a probe of kind {probe.kind} does not count losses"
+        yield document.problem((*path, "statistic"), message, "loss", "on kinds " + names_text(LOSS_KINDS))
+
+
+def _ratio_problems(
+    document: Document, path: FieldPath, expectation: Expectation, compared: Compared
+) -> Iterator[Problem]:
+    names, statistic = compared.names, (*path, "statistic")
+    if compared.by == "mode":
+        if len(names.modes) < 2:
+            yield document.problem(statistic, "needs both modes in the experiment", expectation.statistic)
+        if expectation.mode is not None:
+            message = "a ratio is of both modes; it cannot be of one"
+            yield document.problem((*path, "mode"), message, expectation.mode)
+    elif compared.by == "proxy":
+        if names.proxies and expectation.proxy == names.proxies[0]:
+            message = "the first proxy is what the others are compared with"
+            yield document.problem((*path, "proxy"), message, expectation.proxy, names_text(names.proxies[1:]))
+    elif expectation.path in names.paths and expectation.path not in compared.baselines:
+        message = "paths are compared, and this one has no baseline"
+        yield document.problem((*path, "path"), message, expectation.path, names_text(compared.baselines))

@@ -1,0 +1,175 @@
+"""Checks of Services against the pods and slices of the same manifests: who stands behind which port."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.service_allocation import ServiceAllocator
+from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
+from testbed.cluster.values import MAX_GROUP_ENDPOINTS, NetworkConfig
+from testbed.errors import Problem
+from testbed.spec.manifests import Manifest, pod_template, replica_count
+from testbed.spec.manifests.ports import protocol_of
+from testbed.spec.manifests.service import service_type
+from testbed.spec.models import Scale
+from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.overrides import parse_field
+from testbed.spec.source import FieldPath
+
+
+@dataclass(frozen=True)
+class _Pods:
+    """Pods that are alike: one of a manifest, or those that a template makes. ``most``: how many at the most."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    ports: tuple[JsonObject, ...]
+    most: int
+
+
+def allocation_problems(manifests: Sequence[Manifest], config: NetworkConfig) -> Iterator[Problem]:
+    """Services that the cluster would refuse: fields that do not go together, addresses and node ports that are out of
+    range or taken."""
+    services = list(_services(manifests))
+    refused = ServiceAllocator(config).admit_all([deepcopy(manifest.object) for manifest in services])
+    for index, error in refused.items():
+        manifest = services[index]
+        for problem in error.problems:
+            path = parse_field(problem.field)
+            message = f"{problem.reason} (Service {manifest.namespace}/{manifest.name})"
+            yield manifest.problem(path, message, _value_at(manifest.object, path) or problem.value, problem.allowed)
+
+
+def _value_at(value: Any, path: FieldPath) -> Any:
+    """The value of a field as it is written; None where it is not."""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def service_problems(
+    manifests: Sequence[Manifest], proxies: Sequence[str], scales: Sequence[Scale]
+) -> Iterator[Problem]:
+    """Ports that no selected pod has, and more endpoints than a group can hold.
+
+    ``scales`` are those of the experiment's events, which can make more pods than the manifests do.
+    """
+    pods = list(_all_pods(manifests, scales))
+    listed = _listed_endpoints(manifests)
+    for manifest in _services(manifests):
+        selected = _selected(manifest, pods)
+        if selected:
+            yield from _target_port_problems(manifest, selected)
+        if "openflow" not in proxies:
+            continue
+        if selector_of(manifest.object):
+            path: FieldPath = ("spec", "selector")
+            count = sum(each.most for each in selected)
+        else:
+            path = ("metadata", "name")
+            count = listed[manifest.namespace, manifest.name]
+        if count > MAX_GROUP_ENDPOINTS:
+            message = "the Service has more endpoints than a group of an OpenFlow message can hold"
+            allowed = f"at most {MAX_GROUP_ENDPOINTS} with the proxy openflow"
+            yield manifest.problem(path, message, f"{count} endpoints", allowed)
+
+
+def service_warnings(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """What is fine in Kubernetes and probably not meant: Services and slices that find nobody."""
+    pods = list(_all_pods(manifests, ()))
+    services = {(manifest.namespace, manifest.name): manifest for manifest in _services(manifests)}
+    for manifest in services.values():
+        selector = selector_of(manifest.object)
+        if selector and not _selected(manifest, pods):
+            yield str(manifest.problem(("spec", "selector"), "no pod of the manifests has these labels", selector))
+    for manifest in manifests:
+        owner = _owner(manifest)
+        if owner is None:
+            continue
+        path: FieldPath = ("metadata", "name") if manifest.kind == "Endpoints" else ("metadata", "labels")
+        service = services.get((manifest.namespace, owner))
+        if service is None:
+            named = f"there is no Service {owner} in namespace {manifest.namespace}" if owner else "names no Service"
+            yield str(manifest.problem(path, f"has no effect: {named}", allowed=f"the label {SERVICE_NAME_LABEL}"))
+        elif manifest.kind == "Endpoints" and selector_of(service.object):
+            message = f"has no effect: the Service {owner} has a selector, so its endpoints are the pods it selects"
+            yield str(manifest.problem(path, message))
+
+
+def _services(manifests: Sequence[Manifest]) -> Iterator[Manifest]:
+    return (manifest for manifest in manifests if manifest.kind == "Service")
+
+
+def _all_pods(manifests: Sequence[Manifest], scales: Sequence[Scale]) -> Iterator[_Pods]:
+    for manifest in manifests:
+        found = pod_template(manifest)
+        if found is None:
+            continue
+        template = found[1]
+        # A Deployment's pods are in its namespace, whatever its template says.
+        wanted = [
+            scale.replicas
+            for scale in scales
+            if manifest.kind == "Deployment"
+            and (scale.namespace, scale.deployment) == (manifest.namespace, manifest.name)
+        ]
+        ports = [entry for each in template["spec"]["containers"] for entry in each.get("ports") or ()]
+        labels = (template.get("metadata") or {}).get("labels") or {}
+        yield _Pods(manifest.namespace, labels, tuple(ports), max([replica_count(manifest), *wanted]))
+
+
+def _selected(service: Manifest, pods: Sequence[_Pods]) -> list[_Pods]:
+    """The pods behind a Service; none for one without a selector."""
+    selector = selector_of(service.object)
+    if not selector:
+        return []
+    return [each for each in pods if each.namespace == service.namespace and selector.items() <= each.labels.items()]
+
+
+def _target_port_problems(service: Manifest, selected: Sequence[_Pods]) -> Iterator[Problem]:
+    if service_type(service.spec) == "ExternalName":
+        return
+    for index, entry in enumerate(service.spec.get("ports") or ()):
+        name, protocol = entry.get("targetPort"), protocol_of(entry)
+        if not isinstance(name, str):
+            continue
+        named = [port for each in selected for port in each.ports if port.get("name")]
+        if any(port["name"] == name and protocol_of(port) == protocol for port in named):
+            continue
+        others = sorted({protocol_of(port) for port in named if port["name"] == name})
+        known = sorted({port["name"] for port in named if protocol_of(port) == protocol})
+        message = f"no container of the selected pods has a {protocol} port of this name"
+        message += f", but one has it for {names_text(others)}" if others else suggestion(name, known)
+        allowed = names_text(known) or f"a number: their containers name no {protocol} port"
+        yield service.problem(("spec", "ports", index, "targetPort"), message, name, allowed)
+
+
+def _owner(manifest: Manifest) -> str | None:
+    """The name of the Service whose endpoints the object lists; None for an object that lists none."""
+    if manifest.kind == "Endpoints":
+        return manifest.name
+    if manifest.kind == "EndpointSlice":
+        labels: Mapping[str, str] = manifest.object["metadata"].get("labels") or {}
+        return labels.get(SERVICE_NAME_LABEL, "")
+    return None
+
+
+def _listed_endpoints(manifests: Sequence[Manifest]) -> Counter[tuple[str, str]]:
+    """Namespace and name of a Service to how many endpoints EndpointSlices and Endpoints give it."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    for manifest in manifests:
+        owner = _owner(manifest)
+        if owner is not None:
+            subsets = manifest.object.get("subsets") or ()
+            sizes[manifest.namespace, owner] += len(manifest.object.get("endpoints") or ()) + sum(
+                len(subset.get(name) or ()) for subset in subsets for name in ("addresses", "notReadyAddresses")
+            )
+    return sizes
