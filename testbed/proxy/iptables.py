@@ -1,0 +1,349 @@
+"""The rules of kube-proxy's mode iptables: chains for Services and endpoints, joined by a random choice.
+
+Structure after kube-proxy's ``pkg/proxy/iptables``: every connection is compared with the rule of each Service in turn
+(``KUBE-SERVICES``); the Service's chain picks an endpoint's chain (``statistic``, or ``recent`` with session affinity);
+that one translates. Marks say what POSTROUTING is to masquerade.
+
+Different from kube-proxy: any packet to the Service range that was not translated is refused (kube-proxy refuses only
+Services without endpoints); nothing drops packets of invalid connections, for here a node's kernel may see answers of
+connections that did not begin there (see docs/services.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from testbed.cluster.values import NetworkConfig, NodeNetwork, ServiceEndpoint, ServicePort
+from testbed.proxy.names import endpoint_text, iptables_chain, iptables_endpoint_chain, service_port_name
+from testbed.proxy.rules import Change, Command, Pieces
+
+Chain = tuple[str, str]  # table, name
+
+_SERVICES: Chain = ("nat", "KUBE-SERVICES")
+_NODE_PORTS: Chain = ("nat", "KUBE-NODEPORTS")
+_REFUSED: Chain = ("filter", "KUBE-SERVICES")
+_REFUSED_OUTSIDE: Chain = ("filter", "KUBE-EXTERNAL-SERVICES")
+_TABLES = ("filter", "nat")
+
+MASQUERADE_MARK = "0x4000"  # the bit that kube-proxy uses by default (--iptables-masquerade-bit 14)
+_RESTORE = ("iptables-restore", "--noflush", "--wait")
+
+_NEW = "-m conntrack --ctstate NEW"
+# How packets get into the chains: built-in chain and the rule there.
+_JUMPS = (
+    ("filter", "INPUT", f'{_NEW} -m comment --comment "kubernetes externally-visible services"', "EXTERNAL-SERVICES"),
+    ("filter", "FORWARD", f'{_NEW} -m comment --comment "kubernetes service portals"', "SERVICES"),
+    ("filter", "FORWARD", f'{_NEW} -m comment --comment "kubernetes externally-visible services"', "EXTERNAL-SERVICES"),
+    ("filter", "OUTPUT", f'{_NEW} -m comment --comment "kubernetes service portals"', "SERVICES"),
+    ("filter", "OUTPUT", f'{_NEW} -m comment --comment "kubernetes externally-visible services"', "EXTERNAL-SERVICES"),
+    ("nat", "PREROUTING", '-m comment --comment "kubernetes service portals"', "SERVICES"),
+    ("nat", "OUTPUT", '-m comment --comment "kubernetes service portals"', "SERVICES"),
+    ("nat", "POSTROUTING", '-m comment --comment "kubernetes postrouting rules"', "POSTROUTING"),
+)
+
+# Marked is what is new on its way to an endpoint; the mark is taken away so that it does not outlive this node.
+MASQUERADE_CHAINS: Mapping[Chain, tuple[str, ...]] = {
+    ("nat", "KUBE-MARK-MASQ"): (f"-j MARK --or-mark {MASQUERADE_MARK}",),
+    ("nat", "KUBE-POSTROUTING"): (
+        f"-m mark ! --mark {MASQUERADE_MARK}/{MASQUERADE_MARK} -j RETURN",
+        f"-j MARK --xor-mark {MASQUERADE_MARK}",
+        '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully',
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one port of a Service brings: chains of its own, and rules in chains that it shares with others."""
+
+    chains: Mapping[Chain, tuple[str, ...]]
+    entries: Mapping[Chain, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Base:
+    """Chains with the same rules whatever Services there are, and the last rules of shared chains."""
+
+    chains: Mapping[Chain, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    endings: Mapping[Chain, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+
+class IptablesRules:
+    """See :class:`testbed.proxy.rules.Rules`."""
+
+    def depends_on_node(self, port: ServicePort) -> bool:
+        return port.internal_local or port.external_local
+
+    def piece(self, config: NetworkConfig, node: NodeNetwork, port: ServicePort) -> Piece:
+        return _PortRules(config, node, port).piece()
+
+    def address_pieces(self, ports: Iterable[ServicePort]) -> Pieces:
+        return {}
+
+    def base(self, config: NetworkConfig, node: NodeNetwork) -> Base:
+        node_ports = (
+            '-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain"'
+            " ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"
+        )
+        return Base(
+            MASQUERADE_CHAINS,
+            {
+                _SERVICES: (node_ports,),
+                _NODE_PORTS: (),
+                _REFUSED: (_refuse_range("no such service", str(config.service_cidr)),),
+                _REFUSED_OUTSIDE: (_refuse_range("no such load balancer", str(config.load_balancer_cidr)),),
+            },
+        )
+
+    def install(self, base: Base, pieces: Iterable[Piece]) -> tuple[Command, ...]:
+        return install_chains(dict(base.chains) | _whole(base, tuple(pieces)), _JUMPS)
+
+    def update(
+        self, base: Base, changes: Iterable[Change], pieces: Callable[[], Iterable[Piece]]
+    ) -> tuple[Command, ...]:
+        written: dict[Chain, tuple[str, ...]] = {}
+        gone: list[Chain] = []
+        touched: set[Chain] = set()
+        for old, new in changes:
+            old_chains, new_chains = (piece.chains if piece else {} for piece in (old, new))
+            written |= {chain: rules for chain, rules in new_chains.items() if old_chains.get(chain) != rules}
+            gone += old_chains.keys() - new_chains.keys()
+            old_entries, new_entries = (piece.entries if piece else {} for piece in (old, new))
+            touched |= {
+                chain
+                for chain in old_entries.keys() | new_entries.keys()
+                if old_entries.get(chain) != new_entries.get(chain)
+            }
+        if touched:
+            whole = _whole(base, tuple(pieces()), touched)
+            written |= whole
+        return (Command(_RESTORE, restore_text(written, gone=sorted(gone))),) if written or gone else ()
+
+    def remove(self, pieces: Iterable[Piece]) -> tuple[Command, ...]:
+        chains = [chain for piece in pieces for chain in piece.chains]
+        return remove_chains([*chains, *MASQUERADE_CHAINS, _SERVICES, _NODE_PORTS, _REFUSED, _REFUSED_OUTSIDE], _JUMPS)
+
+    def listing(self) -> Command | None:
+        return LISTING
+
+    def purge(self, listing: str) -> tuple[Command, ...]:
+        return purge_chains(listing)
+
+
+Jumps = tuple[tuple[str, str, str, str], ...]
+
+
+def install_chains(chains: Mapping[Chain, tuple[str, ...]], jumps: Jumps) -> tuple[Command, ...]:
+    """Make the chains, and the jumps into them."""
+    calls = [(table, f"-A {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
+    return (Command(_RESTORE, restore_text(chains, calls)),)
+
+
+def remove_chains(chains: Iterable[Chain], jumps: Jumps) -> tuple[Command, ...]:
+    """Take away the jumps, then the chains."""
+    calls = [(table, f"-D {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
+    return (Command(_RESTORE, restore_text({}, calls, sorted(chains))),)
+
+
+LISTING = Command(("iptables-save",), "")
+
+
+def purge_chains(listing: str) -> tuple[Command, ...]:
+    """Take away all that ``iptables-save`` lists of chains whose names begin as ours do, and of jumps into them."""
+    calls: list[tuple[str, str]] = []
+    chains: list[Chain] = []
+    table = ""
+    for line in listing.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":KUBE-"):
+            chains.append((table, line[1:].split()[0]))
+        elif line.startswith("-A ") and not line.startswith("-A KUBE-") and " -j KUBE-" in line:
+            calls.append((table, f"-D {line[3:]}"))
+    return (Command(_RESTORE, restore_text({}, calls, chains)),) if chains or calls else ()
+
+
+def restore_text(
+    written: Mapping[Chain, tuple[str, ...]], calls: Iterable[tuple[str, str]] = (), gone: Iterable[Chain] = ()
+) -> str:
+    """Input of ``iptables-restore --noflush``: chains named in it are emptied, or made, and then filled.
+
+    ``calls`` are lines about the built-in chains; ``gone`` are chains to delete, which by then nothing refers to.
+    """
+    calls, gone = list(calls), list(gone)
+    text: list[str] = []
+    for table in _TABLES:
+        named = [chain for chain in written if chain[0] == table]
+        dropped = [chain for chain in gone if chain[0] == table]
+        lines = [line for where, line in calls if where == table]
+        if not (named or dropped or lines):
+            continue
+        text.append(f"*{table}")
+        text += [f":{name} - [0:0]" for _, name in (*named, *dropped)]
+        text += lines
+        for chain in named:
+            text += [f"-A {chain[1]} {rule}" for rule in written[chain]]
+        text += [f"-X {name}" for _, name in dropped]
+        text.append("COMMIT")
+    return "\n".join(text) + "\n"
+
+
+def _whole(base: Base, pieces: tuple[Piece, ...], only: set[Chain] | None = None) -> dict[Chain, tuple[str, ...]]:
+    """The shared chains (or some of them) with everything, and with all chains of the pieces if not ``only`` some."""
+    whole: dict[Chain, tuple[str, ...]] = {}
+    for chain, ending in base.endings.items():
+        if only is None or chain in only:
+            whole[chain] = (*(rule for piece in pieces for rule in piece.entries.get(chain, ())), *ending)
+    if only is None:
+        for piece in pieces:
+            whole |= piece.chains
+    return whole
+
+
+def _refuse_range(comment: str, cidr: str) -> str:
+    return f'-m comment --comment "{comment}" -d {cidr} -j REJECT'
+
+
+@dataclass(frozen=True)
+class _PortRules:
+    """Renders one port of a Service on one node."""
+
+    config: NetworkConfig
+    node: NodeNetwork
+    port: ServicePort
+
+    def piece(self) -> Piece:
+        port = self.port
+        everywhere = port.cluster_endpoints
+        here = port.local_endpoints(self.node.name) if port.internal_local or port.external_local else ()
+        chains: dict[Chain, tuple[str, ...]] = {}
+        entries: dict[Chain, tuple[str, ...]] = {}
+        service, local, external = (iptables_chain(prefix, port) for prefix in ("SVC", "SVL", "EXT"))
+        is_external = port.node_port is not None or port.load_balancer_ip is not None
+
+        if not everywhere:
+            entries |= self._refused("REJECT", "has no endpoints", inside=True, outside=is_external)
+            return Piece(chains, entries)
+
+        inside = local if port.internal_local else service
+        balanced: dict[str, tuple[ServiceEndpoint, ...]] = {}
+        if inside == service or is_external:
+            balanced[service] = everywhere
+        if here and (inside == local or (is_external and port.external_local)):
+            balanced[local] = here
+        for chain, endpoints in balanced.items():
+            masquerade = (self._masquerade_outsiders(),) if chain == inside else ()
+            chains["nat", chain] = (*masquerade, *self._balance(endpoints))
+        for endpoint in sorted({endpoint for endpoints in balanced.values() for endpoint in endpoints}):
+            chains["nat", iptables_endpoint_chain(port, endpoint)] = self._translate(endpoint)
+
+        if inside in balanced:
+            entries[_SERVICES] = (self._rule(f"cluster IP -d {port.cluster_ip}/32", inside),)
+        else:
+            entries |= self._refused("DROP", "has no local endpoints", inside=True)
+        if is_external:
+            chains["nat", external] = self._external(service, local if local in balanced else None)
+            if port.load_balancer_ip is not None:
+                rule = self._rule(f"loadbalancer IP -d {port.load_balancer_ip}/32", external)
+                entries[_SERVICES] = (*entries.get(_SERVICES, ()), rule)
+            if port.node_port is not None:
+                entries[_NODE_PORTS] = (self._rule("", external, port.node_port),)
+            if port.external_local and not here:
+                entries |= self._refused("DROP", "has no local endpoints", outside=True)
+        return Piece(chains, entries)
+
+    @property
+    def _name(self) -> str:
+        return service_port_name(self.port)
+
+    def _comment(self, words: str = "") -> str:
+        return f'-m comment --comment "{self._name}{" " + words if words else ""}"'
+
+    def _protocol(self, number: int) -> str:
+        name = self.port.protocol.lower()
+        return f"-p {name} -m {name} --dport {number}"
+
+    def _rule(self, what: str, target: str, number: int | None = None) -> str:
+        """A rule that leads to a chain: what it is (in words), the address it matches, and the chain."""
+        words, _, match = what.partition(" -d ")
+        address = f" -d {match}" if match else ""
+        number = self.port.service_port if number is None else number
+        return f"{self._comment(words)}{address} {self._protocol(number)} -j {target}"
+
+    def _refused(
+        self, target: str, why: str, inside: bool = False, outside: bool = False
+    ) -> dict[Chain, tuple[str, ...]]:
+        """Rules for what cannot be translated: by its cluster address, and by its other addresses."""
+        port = self.port
+        found: dict[Chain, tuple[str, ...]] = {}
+        if inside:
+            found[_REFUSED] = (self._rule(f"{why} -d {port.cluster_ip}/32", target),)
+        rules = []
+        if outside and port.load_balancer_ip is not None:
+            rules.append(self._rule(f"{why} -d {port.load_balancer_ip}/32", target))
+        if outside and port.node_port is not None:
+            rules.append(
+                f"{self._comment(why)} -m addrtype --dst-type LOCAL {self._protocol(port.node_port)} -j {target}"
+            )
+        if rules:
+            found[_REFUSED_OUTSIDE] = tuple(rules)
+        return found
+
+    def _masquerade_outsiders(self) -> str:
+        """Answers to those that are no pods must come back through this node."""
+        port = self.port
+        return (
+            f"{self._comment('cluster IP')} ! -s {self.config.cluster_cidr} -d {port.cluster_ip}/32 "
+            f"{self._protocol(port.service_port)} -j KUBE-MARK-MASQ"
+        )
+
+    def _balance(self, endpoints: tuple[ServiceEndpoint, ...]) -> tuple[str, ...]:
+        """A remembered endpoint, or each with the same probability."""
+        port = self.port
+        rules = []
+        named = [(iptables_endpoint_chain(port, endpoint), endpoint_text(endpoint)) for endpoint in endpoints]
+        if port.affinity_timeout_s is not None:
+            rules += [
+                f"{self._comment(f'-> {text}')} -m recent --name {chain} --rcheck --seconds {port.affinity_timeout_s} "
+                f"--reap -j {chain}"
+                for chain, text in named
+            ]
+        for position, (chain, text) in enumerate(named):
+            left = len(named) - position
+            choice = f"-m statistic --mode random --probability {1 / left:.10f} " if left > 1 else ""
+            rules.append(f"{self._comment(f'-> {text}')} {choice}-j {chain}")
+        return tuple(rules)
+
+    def _translate(self, endpoint: ServiceEndpoint) -> tuple[str, ...]:
+        """An endpoint's chain. One that calls itself would answer itself past this node: it is masqueraded."""
+        protocol = self.port.protocol.lower()
+        remember = ""
+        if self.port.affinity_timeout_s is not None:
+            remember = f"-m recent --name {iptables_endpoint_chain(self.port, endpoint)} --set "
+        return (
+            f"{self._comment()} -s {endpoint.endpoint_ip}/32 -j KUBE-MARK-MASQ",
+            f"{self._comment()} {remember}-p {protocol} -m {protocol} -j DNAT --to-destination "
+            f"{endpoint_text(endpoint)}",
+        )
+
+    def _external(self, service: str, local: str | None) -> tuple[str, ...]:
+        """What came for a NodePort or a load balancer's address.
+
+        With a Local policy, pods and the node itself use all endpoints. Pods of other nodes are masqueraded then, or
+        the endpoint would answer them past this node.
+        """
+        if not self.port.external_local:
+            why = self._comment("masquerade traffic for external destinations")
+            return (f"{why} -j KUBE-MARK-MASQ", f"{self._comment()} -j {service}")
+        pods, own = self._comment("pod traffic for external destinations"), self._comment("traffic of this node")
+        rules = [
+            f"{pods} -s {self.node.pod_cidr} -j {service}",
+            f"{pods} -s {self.config.cluster_cidr} -j KUBE-MARK-MASQ",
+            f"{pods} -s {self.config.cluster_cidr} -j {service}",
+            f"{own} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ",
+            f"{own} -m addrtype --src-type LOCAL -j {service}",
+        ]
+        if local is not None:
+            rules.append(f"{self._comment()} -j {local}")
+        return tuple(rules)
