@@ -10,11 +10,11 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from testbed.cluster import identity
+from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.kinds import SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.pool import Pool, PoolExhausted
 from testbed.cluster.service_rules import (
-    FieldProblem,
     change_problems,
     keep_what_is_allocated,
     needs_health_check,

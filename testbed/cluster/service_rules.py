@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
+from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.objects import JsonObject, is_valid_name
 from testbed.cluster.service_view import DEFAULT_AFFINITY_TIMEOUT_S
 from testbed.cluster.services import is_headless
@@ -29,19 +30,6 @@ _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _PORT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 # RFC 6335 section 5.1, as Kubernetes has it for the names of containers' ports.
 _TARGET_PORT_NAME = re.compile(r"(?=[a-z0-9-]{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
-
-
-class FieldProblem(NamedTuple):
-    """One field that is wrong: where, why, what stands there and what may."""
-
-    field: str
-    reason: str
-    value: str = ""
-    allowed: str = ""
-
-    def __str__(self) -> str:
-        got = f" (got {self.value})" if self.value else ""
-        return self.reason + got + (f"; allowed: {self.allowed}" if self.allowed else "")
 
 
 def keep_what_is_allocated(new: JsonObject, old: JsonObject) -> None:
@@ -160,19 +148,17 @@ def change_problems(new: JsonObject, old: JsonObject) -> Iterator[FieldProblem]:
 
 def needs_health_check(spec: JsonObject) -> bool:
     """Whether nodes answer on a port of their own whether they have endpoints."""
-    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+    return (spec.get("type"), spec.get("externalTrafficPolicy")) == ("LoadBalancer", "Local")
 
 
 def needs_node_ports(spec: JsonObject) -> bool:
     """Whether ports without a ``nodePort`` get one."""
-    service_type = spec.get("type")
-    if service_type == "LoadBalancer":
-        return spec.get("allocateLoadBalancerNodePorts") is not False
-    return bool(service_type == "NodePort")
+    wanted = spec.get("allocateLoadBalancerNodePorts") is not False
+    return (spec.get("type"), wanted) in (("NodePort", True), ("NodePort", False), ("LoadBalancer", True))
 
 
 def _needs_cluster_ip(spec: JsonObject) -> bool:
-    return spec.get("type", "ClusterIP") != "ExternalName"
+    return bool(spec.get("type") != "ExternalName")
 
 
 def _is_external(spec: JsonObject) -> bool:

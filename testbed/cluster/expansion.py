@@ -1,0 +1,146 @@
+"""From manifests to everything that follows from them before anything runs: pods, addresses, EndpointSlices."""
+
+from __future__ import annotations
+
+import marshal
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from testbed.cluster.endpoint_slices import endpoint_slices, mirrored_slices
+from testbed.cluster.field_problem import FieldProblem
+from testbed.cluster.kinds import NODE, POD, kind_of
+from testbed.cluster.label_index import PodIndex
+from testbed.cluster.objects import JsonObject, is_valid_name, object_name, object_namespace
+from testbed.cluster.pod_ledger import PodLedger, PodRefused
+from testbed.cluster.service_allocation import ServiceAllocator
+from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
+from testbed.cluster.status import BadRequest
+from testbed.cluster.values import NetworkConfig
+from testbed.cluster.workloads import replica_set, replicas_of, scale, workload_problems
+
+
+class Refusal(NamedTuple):
+    """A manifest that cannot be: its position, its kind, its name as far as it has one, and a field that is wrong."""
+
+    position: int
+    kind: str
+    name: str
+    problem: FieldProblem
+
+
+class Expansion:
+    """Takes manifests and collects the complete ``objects``, and what is ``refused``, by the manifests' order."""
+
+    def __init__(self, ledger: PodLedger, config: NetworkConfig) -> None:
+        self._ledger, self._allocator = ledger, ServiceAllocator(config)
+        self._seen: set[tuple[str, str, str]] = set()
+        self._pods = PodIndex()
+        self._services: list[tuple[int, JsonObject]] = []
+        self.objects: list[JsonObject] = []
+        self.refused: list[Refusal] = []
+
+    def add(self, manifests: Iterable[JsonObject]) -> None:
+        """Take all manifests of a cluster, which are not changed."""
+        for index, manifest in enumerate(manifests):
+            if manifest.get("kind") == POD.name:
+                self._place(index, POD.name, manifest)
+            elif (wire := self._sound_copy(index, manifest)) is not None:
+                self._add(index, wire)
+        refused = self._allocator.admit_all([service for _, service in self._services])
+        for position, (index, service) in enumerate(self._services):
+            if position in refused:
+                self._refuse(index, service, refused[position].problems)
+            else:
+                self.objects.append(service)
+        self.objects += self._slices([service for n, (_, service) in enumerate(self._services) if n not in refused])
+        self.refused.sort(key=lambda refusal: refusal.position)
+
+    def _add(self, index: int, wire: JsonObject) -> None:
+        kind = wire["kind"]
+        if kind == "Service":
+            self._services.append((index, wire))
+        elif kind in ("Deployment", "ReplicaSet"):
+            problems = list(workload_problems(wire))
+            if problems:
+                self._refuse(index, wire, problems)
+                return
+            self.objects.append(wire)
+            made = wire
+            if kind == "Deployment":
+                made = replica_set(wire, replicas_of(wire))
+                self.objects.append(made)
+            self._place_replicas(index, wire, made)
+        else:
+            self.objects.append(wire)
+
+    def _place_replicas(self, index: int, manifest: JsonObject, owner: JsonObject) -> None:
+        told: set[tuple[str, str]] = set()
+        for pod in scale(owner, ()).create:
+            refused = self._place(index, "", pod)
+            if refused is not None and (refused.field, refused.reason) not in told:
+                # What is wrong with one pod of a template is wrong with all.
+                told.add((refused.field, refused.reason))
+                field = refused.field if refused.field == "metadata.name" else f"spec.template.{refused.field}"
+                self._refuse(index, manifest, [refused._replace(field=field)])
+
+    def _place(self, index: int, kind: str, pod: JsonObject) -> FieldProblem | None:
+        """Give a pod its node and address; the problem when there is none. It counts as a manifest's with ``kind``."""
+        try:
+            placed = self._ledger.assign(pod)
+        except PodRefused as refused:
+            if kind:
+                self.refused.append(Refusal(index, kind, refused.name, refused.problem))
+            return refused.problem
+        self._pods.put(placed)
+        self.objects.append(placed)
+        return None
+
+    def _sound_copy(self, index: int, manifest: JsonObject) -> JsonObject | None:
+        """A copy of a manifest whose kind and name are in order, and are not another's."""
+        wire: JsonObject = marshal.loads(marshal.dumps(manifest))
+        kind_name, metadata = str(wire.get("kind")), wire.get("metadata") or {}
+        try:
+            kind = kind_of(wire)
+        except BadRequest as error:
+            self.refused.append(Refusal(index, kind_name, "", FieldProblem("kind", error.message)))
+            return None
+        name = metadata.get("name")
+        if kind is NODE:
+            self._refuse(index, wire, [FieldProblem("kind", "Nodes come from the topology")])
+        elif not is_valid_name(name):
+            text = str(name or "")
+            problem = FieldProblem("metadata.name", f"a {kind.name} needs a name", text, "RFC 1123 subdomain")
+            self.refused.append(Refusal(index, kind.name, text, problem))
+        else:
+            if kind.namespaced:
+                metadata["namespace"] = object_namespace(wire)
+            identity = kind.name, metadata.get("namespace", ""), name
+            if identity not in self._seen:
+                self._seen.add(identity)
+                return wire
+            self._refuse(index, wire, [FieldProblem("metadata.name", f"two {kind.plural} have this name", name)])
+        return None
+
+    def _refuse(self, index: int, wire: JsonObject, problems: Iterable[FieldProblem]) -> None:
+        namespace = wire["metadata"].get("namespace")
+        name = f"{namespace}/{object_name(wire)}" if namespace else object_name(wire)
+        self.refused += (Refusal(index, wire["kind"], name, problem) for problem in problems)
+
+    def _slices(self, services: Iterable[JsonObject]) -> Iterator[JsonObject]:
+        """The slices of all Services, beside those that are among the manifests."""
+        written: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
+        endpoints: dict[tuple[str, str], JsonObject] = {}
+        for wire in self.objects:
+            if wire["kind"] == "EndpointSlice":
+                service_name = (wire["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL, "")
+                written[object_namespace(wire), service_name].append(wire)
+            elif wire["kind"] == "Endpoints":
+                endpoints[object_namespace(wire), object_name(wire)] = wire
+        for service in services:
+            key = object_namespace(service), object_name(service)
+            existing = written.get(key, ())
+            if selector := selector_of(service):
+                yield from endpoint_slices(service, self._pods.select(key[0], selector), existing)
+            else:
+                yield from mirrored_slices(service, endpoints.get(key), existing)
