@@ -10,10 +10,10 @@ from controllers.pipeline.tables import (
     FROM_GATEWAY,
     FROM_POD,
     FROM_TUNNEL,
-    L3_FORWARDING,
     NORMAL,
     REG_SOURCE,
     SPOOF_GUARD,
+    UN_SNAT,
     node_cookie,
     pod_cookie,
 )
@@ -42,7 +42,7 @@ def tunnel_flow(node: NodeNetwork) -> Flow:
         CLASSIFIER,
         NORMAL,
         match(in_port=TUNNEL_OF_PORT, eth_dst=node.vtep_mac),
-        (set_field(REG_SOURCE, FROM_TUNNEL), set_field("eth_src", node.gateway_mac), GotoTable(L3_FORWARDING.name)),
+        (set_field(REG_SOURCE, FROM_TUNNEL), set_field("eth_src", node.gateway_mac), GotoTable(UN_SNAT.name)),
         node_cookie(node.name),
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, NamedTuple
 
 from controllers.pipeline.fields import FIELD_ORDER, FIELDS, FieldValue, value_number
-from controllers.pipeline.tables import TABLES, Table
+from controllers.pipeline.tables import BUCKET, TABLES, Table
 from testbed.cluster.values import IPAddress
 
 IN_PORT = 0xFFFFFFF8  # OpenFlow 1.3.5 section 7.2.1: OFPP_IN_PORT, send back where the packet came from
@@ -116,7 +116,8 @@ class Learn:
     """Add a flow to ``table`` that remembers something of this packet (ovs-actions(7), ``learn``).
 
     It matches IPv4 packets with the same value in each of ``same``, and then loads into each register of ``remembered``
-    the value that this has now. It is forgotten when it has not been used for ``idle_timeout_s``.
+    the value that this has now. It is forgotten when it has not been used for ``idle_timeout_s``, and when the flow
+    that learned it is deleted (``delete_learned``, NX_LEARN_F_DELETE_LEARNED).
     """
 
     table: str
@@ -174,9 +175,14 @@ class Flow:
     cookie: int
 
     def __post_init__(self) -> None:
-        eth_type = next((entry.value for entry in self.match if entry.field == "eth_type"), None)
-        _check_match(self.table.name, eth_type, tuple([entry.field for entry in self.match]))
-        _check_actions(self.table.name, eth_type, tuple([_shape(action) for action in self.actions]))
+        eth_type = ip_proto = None
+        for entry in self.match:
+            if entry.field == "eth_type":
+                eth_type = entry.value
+            elif entry.field == "ip_proto":
+                ip_proto = entry.value
+        _check_match(self.table.name, eth_type, ip_proto, tuple([entry.field for entry in self.match]))
+        _check_actions(self.table.name, eth_type, ip_proto, tuple([_shape(action) for action in self.actions]))
 
     @property
     def key(self) -> FlowKey:
@@ -197,14 +203,20 @@ class Bucket:
     weight: int
     actions: Actions
 
+    def __post_init__(self) -> None:
+        _check_actions(BUCKET.name, None, None, tuple([_shape(action) for action in self.actions]))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A select group: each connection is given to one bucket. ``subject`` says in words whose it is, for errors."""
+    """A select group: each connection is given to one bucket; without any bucket it drops.
+
+    ``subject`` says in words whose it is, for errors; it makes no difference to a switch.
+    """
 
     group_id: int
     buckets: tuple[Bucket, ...]
-    subject: str
+    subject: str = field(default="", compare=False)
 
 
 def sort_key(flow: Flow) -> tuple[int, int, Match]:
@@ -220,8 +232,8 @@ def _shape(action: Action) -> tuple[type[Action], str, str]:
     """An action without its numbers: enough to judge whether a table allows it."""
     if isinstance(action, SetField):
         return SetField, action.field, ""
-    if isinstance(action, GotoTable):
-        return GotoTable, action.table, ""
+    if isinstance(action, GotoTable | Conntrack | Resubmit | Learn):
+        return type(action), action.table, ""
     if isinstance(action, Move):
         return Move, action.source, action.destination
     if isinstance(action, OutputField):
@@ -231,41 +243,51 @@ def _shape(action: Action) -> tuple[type[Action], str, str]:
 
 # The checks depend on a flow's shape only, of which there are few: each is done once.
 @cache
-def _check_match(table_name: str, eth_type: int | None, fields: tuple[str, ...]) -> None:
+def _check_match(table_name: str, eth_type: int | None, ip_proto: int | None, fields: tuple[str, ...]) -> None:
     table = TABLES[table_name]
     for position, name in enumerate(fields):
         if name not in table.match_fields:
             raise PipelineError(f"{table_name} does not match {name}")
         if name in fields[:position]:
             raise PipelineError(f"{table_name}: {name} twice in one match")
-        _check_prerequisite(table_name, eth_type, name)
+        _check_prerequisite(table_name, eth_type, ip_proto, name)
 
 
 @cache
-def _check_actions(table_name: str, eth_type: int | None, shapes: tuple[tuple[type[Action], str, str], ...]) -> None:
-    table = TABLES[table_name]
+def _check_actions(
+    table_name: str, eth_type: int | None, ip_proto: int | None, shapes: tuple[tuple[type[Action], str, str], ...]
+) -> None:
+    table = BUCKET if table_name == BUCKET.name else TABLES[table_name]
     for position, (kind, first, second) in enumerate(shapes):
         if kind is SetField:
             if first not in table.set_fields:
                 raise PipelineError(f"{table_name} does not set {first}")
-            _check_prerequisite(table_name, eth_type, first)
-        elif kind is GotoTable:
-            if first not in table.next_tables:
-                raise PipelineError(f"{table_name} does not go on to {first}")
-            if TABLES[first].number <= table.number:
-                raise PipelineError(f"{table_name} would go back to {first}")
-            if position != len(shapes) - 1:
-                raise PipelineError(f"{table_name}: nothing can follow goto_table")
-        elif kind.__name__ not in table.actions:
+            _check_prerequisite(table_name, eth_type, ip_proto, first)
+            continue
+        if kind is not GotoTable and kind.__name__ not in table.actions:
             raise PipelineError(f"{table_name} does not allow {kind.__name__}")
+        if kind in (GotoTable, Resubmit) or (kind is Conntrack and first):
+            _check_way(table, kind, first, last=position == len(shapes) - 1)
         elif kind is Move:
             if FIELDS[first].bits != FIELDS[second].bits:
                 raise PipelineError(f"{table_name}: {first} and {second} differ in width")
-            _check_prerequisite(table_name, eth_type, first)
-            _check_prerequisite(table_name, eth_type, second)
+            _check_prerequisite(table_name, eth_type, ip_proto, first)
+            _check_prerequisite(table_name, eth_type, ip_proto, second)
 
 
-def _check_prerequisite(table_name: str, eth_type: int | None, name: str) -> None:
-    needed = FIELDS[name].eth_type
-    if needed is not None and needed != eth_type:
-        raise PipelineError(f"{table_name}: {name} needs a match on eth_type {needed:#06x}")
+def _check_way(table: Table, kind: type[Action], target: str, last: bool) -> None:
+    """A packet only goes forward, and a table that takes it over ends the flow."""
+    if target not in table.next_tables:
+        raise PipelineError(f"{table.name} does not go on to {target}")
+    if TABLES[target].number <= table.number:
+        raise PipelineError(f"{table.name} would go back to {target}")
+    if kind is not Resubmit and not last:
+        raise PipelineError(f"{table.name}: nothing can follow {'goto_table' if kind is GotoTable else 'ct(table)'}")
+
+
+def _check_prerequisite(table_name: str, eth_type: int | None, ip_proto: int | None, name: str) -> None:
+    field = FIELDS[name]
+    if field.eth_type is not None and field.eth_type != eth_type:
+        raise PipelineError(f"{table_name}: {name} needs a match on eth_type {field.eth_type:#06x}")
+    if field.ip_proto is not None and field.ip_proto != ip_proto:
+        raise PipelineError(f"{table_name}: {name} needs a match on ip_proto {field.ip_proto}")

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controllers.pipeline.fields import family
-from controllers.pipeline.flow import Actions, Flow, GotoTable, Match, OutputField, match, set_field
+from controllers.pipeline.flow import Actions, Flow, ForgetInPort, GotoTable, Match, OutputField, match, set_field
 from controllers.pipeline.tables import (
     FORWARD_ADDRESS,
     FORWARD_DEFAULT,
     FORWARD_FROM_TUNNEL,
     FORWARD_NODE_CIDR,
-    FROM_POD,
+    FROM_GATEWAY,
     FROM_TUNNEL,
     L3_FORWARDING,
     NORMAL,
     OUTPUT,
     REG_SOURCE,
     REG_TARGET,
+    TO_KERNEL,
     cluster_cookie,
     node_cookie,
     pod_cookie,
@@ -29,6 +30,7 @@ from testbed.cluster.values import IPAddress, NodeNetwork, PodNetwork
 def node_flows(node: NodeNetwork) -> Iterator[Flow]:
     """What every node has."""
     yield own_gateway_flow(node)
+    yield own_address_flow(node)
     yield tunnel_end_flow(node)
     yield unknown_pod_flow(node)
     yield default_flow(node)
@@ -65,6 +67,24 @@ def own_gateway_flow(node: NodeNetwork) -> Flow:
     return Flow(L3_FORWARDING, FORWARD_ADDRESS, _to_address(node.gateway_ip), to_gateway(node), node_cookie(node.name))
 
 
+def own_address_flow(node: NodeNetwork) -> Flow:
+    """The flow that gives the node's kernel back what it sent to the node's own address.
+
+    It asked whether a Service has this port of the node, and none has.
+    """
+    addresses = family(node.node_ip)
+    return Flow(
+        L3_FORWARDING,
+        FORWARD_ADDRESS,
+        match(
+            **{REG_SOURCE: FROM_GATEWAY, addresses.destination: node.node_ip},
+            eth_type=addresses.eth_type,
+        ),
+        (ForgetInPort(), *to_gateway(node)),
+        node_cookie(node.name),
+    )
+
+
 def tunnel_end_flow(node: NodeNetwork) -> Flow:
     """The flow that drops what came by the tunnel and is for nobody here: it must not travel on, or it could circle."""
     return Flow(
@@ -89,11 +109,14 @@ def unknown_pod_flow(node: NodeNetwork) -> Flow:
 
 
 def default_flow(node: NodeNetwork) -> Flow:
-    """The flow that hands everything else a pod sends (to nodes, to the world) to the node's kernel, as its router."""
+    """The flow that hands everything else to the node's kernel, as its pods' router: to nodes, to the world.
+
+    From pods here, and what a Service turned. Not what the kernel sent itself, or it would come back for ever.
+    """
     return Flow(
         L3_FORWARDING,
         FORWARD_DEFAULT,
-        match(**{REG_SOURCE: FROM_POD}, eth_type=family(node.gateway_ip).eth_type),
+        match(**{REG_SOURCE: TO_KERNEL}, eth_type=family(node.gateway_ip).eth_type),
         to_gateway(node),
         node_cookie(node.name),
     )

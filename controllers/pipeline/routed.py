@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from controllers.pipeline.fields import family
 from controllers.pipeline.flow import Flow, match
 from controllers.pipeline.pods import to_gateway
-from controllers.pipeline.tables import FORWARD_NODE_CIDR, FROM_POD, L3_FORWARDING, REG_SOURCE, node_cookie
+from controllers.pipeline.tables import FORWARD_NODE_CIDR, L3_FORWARDING, REG_SOURCE, TO_KERNEL, node_cookie
 from testbed.cluster.values import NodeNetwork
 
 
@@ -18,15 +18,15 @@ def routed_flows(node: NodeNetwork, others: Iterable[NodeNetwork]) -> Iterator[F
 
 
 def remote_node_flow(node: NodeNetwork, other: NodeNetwork) -> Flow:
-    """The flow that hands packets from pods here for another node's pods to this node's kernel.
+    """The flow that hands packets for another node's pods to this node's kernel.
 
-    Only from pods: what the kernel itself sends into the bridge must not go back to it.
+    Only from pods here, and what a Service turned: what the kernel itself sends to a pod must not go back to it.
     """
     addresses = family(other.pod_cidr)
     return Flow(
         L3_FORWARDING,
         FORWARD_NODE_CIDR,
-        match(**{REG_SOURCE: FROM_POD}, eth_type=addresses.eth_type, **{addresses.destination: other.pod_cidr}),
+        match(**{REG_SOURCE: TO_KERNEL}, eth_type=addresses.eth_type, **{addresses.destination: other.pod_cidr}),
         to_gateway(node),
         node_cookie(other.name),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from controllers.pipeline.fields import ETH_TYPE_ARP, family
 from controllers.pipeline.flow import Flow, GotoTable, match
-from controllers.pipeline.tables import ARP_RESPONDER, L3_FORWARDING, NORMAL, SPOOF_GUARD, node_cookie, pod_cookie
+from controllers.pipeline.tables import ARP_RESPONDER, NORMAL, SPOOF_GUARD, UN_SNAT, node_cookie, pod_cookie
 from testbed.cluster.identity import GATEWAY_OF_PORT
 from testbed.cluster.values import NodeNetwork, PodNetwork
 
@@ -29,7 +29,7 @@ def gateway_ip_flow(node: NodeNetwork) -> Flow:
         SPOOF_GUARD,
         NORMAL,
         match(in_port=GATEWAY_OF_PORT, eth_type=family(node.gateway_ip).eth_type),
-        (GotoTable(L3_FORWARDING.name),),
+        (GotoTable(UN_SNAT.name),),
         node_cookie(node.name),
     )
 
@@ -57,7 +57,7 @@ def pod_ip_flow(pod: PodNetwork) -> Flow:
             eth_src=pod.pod_mac,
             **{addresses.source: pod.pod_ip},
         ),
-        (GotoTable(L3_FORWARDING.name),),
+        (GotoTable(UN_SNAT.name),),
         pod_cookie(pod.key),
     )
 

@@ -7,24 +7,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controllers.pipeline.compile import compile_flows
-from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, number_text
+from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, IP_PROTO_WORDS, ct_state_text, number_text
 from controllers.pipeline.flow import (
     IN_PORT,
     Action,
+    Conntrack,
     DecTTL,
     FieldMatch,
     Flow,
+    ForgetInPort,
+    GotoTable,
+    Group,
+    Learn,
     Match,
     Move,
+    Nat,
     Output,
     OutputField,
+    Resubmit,
     SetField,
+    ToGroup,
 )
 from controllers.pipeline.tables import TABLES
 from testbed.cluster.identity import GATEWAY_OF_PORT, GATEWAY_PEER, TUNNEL_INTERFACE, TUNNEL_OF_PORT
 from testbed.cluster.values import ClusterState
 
 DEFAULT_PRIORITY = 0x8000  # ovs-ofctl leaves it out
+FORGET_IN_PORT_TEXT = "load:0xffff->NXM_OF_IN_PORT[]"
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,29 @@ def flow_text(flow: Flow, names: Names | None = None) -> str:
     return f"{head}{','.join(conditions)} actions={actions_text(flow.actions, names)}"
 
 
+def groups_text(groups: Iterable[Group], names: Names | None = None) -> str:
+    """Groups in the given order, a line each."""
+    return "".join(group_text(group, names) + "\n" for group in groups)
+
+
+def group_text(group: Group, names: Names | None = None) -> str:
+    """One group as ``ovs-ofctl dump-groups`` prints it."""
+    buckets = "".join(
+        f",bucket=weight:{bucket.weight},actions={actions_text(bucket.actions, names)}" for bucket in group.buckets
+    )
+    return f" group_id={group.group_id},type=select{buckets}"
+
+
 def match_words(match: Match, names: Names | None = None) -> list[str]:
     """A match as its comma-separated parts."""
-    return [_condition(entry, names) for entry in match]
+    ip_proto = next((entry.value for entry in match if entry.field == "ip_proto"), None)
+    words = []
+    for entry in match:
+        if entry.field == "eth_type" and ip_proto is not None:
+            words.append(IP_PROTO_WORDS[ip_proto])
+        elif entry.field != "ip_proto":
+            words.append(_condition(entry, names))
+    return words
 
 
 def actions_text(actions: Iterable[Action], names: Names | None = None) -> str:
@@ -78,9 +107,11 @@ def _condition(entry: FieldMatch, names: Names | None) -> str:
         return ETH_TYPE_WORDS[entry.value]
     if entry.field == "in_port" and names is not None and entry.value in names.interfaces:
         return f"in_port={_quoted(names.interfaces[entry.value])}"
+    if entry_field.kind == "ct_state":
+        return f"ct_state={ct_state_text(entry.value, entry.mask)}"
     text = f"{entry_field.match_text}={number_text(entry_field, entry.value)}"
     if entry.mask != entry_field.full_mask:
-        text += f"/{entry.mask.bit_count()}"
+        text += f"/{entry.mask.bit_count() if entry_field.kind == 'ipv4' else hex(entry.mask)}"
     return text
 
 
@@ -96,7 +127,46 @@ def _action(action: Action, names: Names | None) -> str:
         return "IN_PORT" if action.of_port == IN_PORT else f"output:{action.of_port}"
     if isinstance(action, OutputField):
         return f"output:{FIELDS[action.field].nxm_text}[]"
-    return f"goto_table:{action.table if names is not None else TABLES[action.table].number}"
+    if isinstance(action, GotoTable):
+        return f"goto_table:{_table(action.table, names)}"
+    if isinstance(action, Resubmit):
+        return f"resubmit(,{_table(action.table, names)})"
+    if isinstance(action, ToGroup):
+        return f"group:{action.group_id}"
+    if isinstance(action, ForgetInPort):
+        return FORGET_IN_PORT_TEXT
+    return _learn(action, names) if isinstance(action, Learn) else _conntrack(action, names)
+
+
+def _conntrack(action: Conntrack, names: Names | None) -> str:
+    words = ["commit"] if action.commit else []
+    words += [f"table={_table(action.table, names)}"] if action.table else []
+    words.append(f"zone={action.zone}")
+    if action.nat is not None:
+        words.append(_nat(action.nat))
+    if action.writes:
+        words.append(f"exec({actions_text(action.writes, names)})")
+    return f"ct({','.join(words)})"
+
+
+def _nat(nat: Nat) -> str:
+    if not nat.kind:
+        return "nat"
+    transport_port = f":{nat.transport_port}" if nat.transport_port is not None else ""
+    return f"nat({nat.kind}={nat.address}{transport_port})"
+
+
+def _learn(action: Learn, names: Names | None) -> str:
+    words = [f"table={_table(action.table, names)}"]
+    words += [f"idle_timeout={action.idle_timeout_s}"] if action.idle_timeout_s else []
+    words += [f"priority={action.priority}", "delete_learned", f"cookie={action.cookie:#x}", "eth_type=0x800"]
+    words += [f"{FIELDS[name].nxm_text}[]" for name in action.same]
+    words += [f"load:{FIELDS[name].nxm_text}[]->{FIELDS[name].nxm_text}[]" for name in action.remembered]
+    return f"learn({','.join(words)})"
+
+
+def _table(name: str, names: Names | None) -> str:
+    return name if names is not None else str(TABLES[name].number)
 
 
 def _quoted(name: str) -> str:
