@@ -5,8 +5,8 @@ Structure after kube-proxy's ``pkg/proxy/iptables``: every connection is compare
 that one translates. Marks say what POSTROUTING is to masquerade.
 
 Different from kube-proxy: any packet to the Service range that was not translated is refused (kube-proxy refuses only
-Services without endpoints); nothing drops packets of invalid connections, for here a node's kernel may see answers of
-connections that did not begin there (see docs/services.md).
+Services without endpoints), TCP by a reset; and nothing drops packets of invalid connections, for here a node's kernel
+may see answers of connections that did not begin there.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class IptablesRules:
             {
                 _SERVICES: (node_ports,),
                 _NODE_PORTS: (),
-                _REFUSED: (_refuse_range("no such service", str(config.service_cidr)),),
-                _REFUSED_OUTSIDE: (_refuse_range("no such load balancer", str(config.load_balancer_cidr)),),
+                _REFUSED: _refuse_range("no such service", str(config.service_cidr)),
+                _REFUSED_OUTSIDE: _refuse_range("no such load balancer", str(config.load_balancer_cidr)),
             },
         )
 
@@ -201,8 +201,14 @@ def _whole(base: Base, pieces: tuple[Piece, ...], only: set[Chain] | None = None
     return whole
 
 
-def _refuse_range(comment: str, cidr: str) -> str:
-    return f'-m comment --comment "{comment}" -d {cidr} -j REJECT'
+def _refuse_range(comment: str, cidr: str) -> tuple[str, ...]:
+    match = f'-m comment --comment "{comment}" -d {cidr}'
+    return f"{match} -p tcp -j {_reject('TCP')}", f"{match} -j {_reject()}"
+
+
+def _reject(protocol: str = "") -> str:
+    # Linux sends a client no more than one ICMP error a second, but any number of resets.
+    return "REJECT --reject-with tcp-reset" if protocol == "TCP" else "REJECT --reject-with icmp-port-unreachable"
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ class _PortRules:
         is_external = port.node_port is not None or port.load_balancer_ip is not None
 
         if not everywhere:
-            entries |= self._refused("REJECT", "has no endpoints", inside=True, outside=is_external)
+            entries |= self._refused(_reject(port.protocol), "has no endpoints", inside=True, outside=is_external)
             return Piece(chains, entries)
 
         inside = local if port.internal_local else service

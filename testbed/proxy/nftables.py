@@ -106,7 +106,8 @@ def _base_text(config: NetworkConfig, node: NodeNetwork) -> str:
     by_address = "ip daddr . meta l4proto . th dport"
     by_node_port = "ip daddr @nodeport-ips meta l4proto . th dport"
     chains: dict[str, tuple[str, ...]] = {
-        "refuse": ("reject",),
+        # Linux sends a client no more than one ICMP error a second, but any number of resets.
+        "refuse": ("meta l4proto tcp reject with tcp reset", "reject with icmp port-unreachable"),
         "mark-for-masquerade": (f"meta mark set meta mark or {_MARK}",),
         "masquerading": (
             f"meta mark and {_MARK} == 0 return",
