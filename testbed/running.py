@@ -22,13 +22,14 @@ from testbed.network.places import make_places
 from testbed.network.plan import Plan, make_plan
 from testbed.network.registry import Running, registered, running_clusters
 from testbed.progress import open_progress
-from testbed.views.cluster import nodes_table, outside_table, pods_table
+from testbed.views.cluster import network_line, nodes_table, outside_table, pods_table, services_table
 
 if TYPE_CHECKING:
     from testbed.network.testbed import Testbed
     from testbed.spec.checked import CheckedExperiment
 
 _DONE = b"\n"
+_SHOWN_SERVICES = 30
 _HINT = "Enter it from another terminal: testbed exec POD|node/NODE|ext/HOST -- CMD. Ctrl-C ends it."
 
 
@@ -64,8 +65,15 @@ def free_name(wish: str, taken: Container[str]) -> str:
 
 
 def overview(testbed: Testbed) -> str:
-    """What is there: nodes, outside hosts and pods with their addresses."""
-    tables = (nodes_table(testbed.state, testbed.fabric), outside_table(testbed.fabric), pods_table(testbed.state))
+    """What is there: mode and proxy; nodes, outside hosts, pods and Services with their addresses."""
+    state = testbed.state
+    tables = (
+        network_line(state),
+        nodes_table(state, testbed.fabric),
+        outside_table(testbed.fabric),
+        pods_table(state),
+        services_table(state, most=_SHOWN_SERVICES),
+    )
     return "\n".join(table for table in tables if table)
 
 

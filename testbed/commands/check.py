@@ -6,42 +6,37 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import set_option
 from testbed.errors import InputError, Problem
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-def check(files: tuple[str, ...]) -> int:
+@set_option
+def check(files: tuple[str, ...], overrides: tuple[str, ...]) -> int:
     """Check experiment files and the manifests they name. Needs no root and builds nothing.
 
-    Every problem of every file is told at once, with file, line and field; then the status is 2.
+    Every problem of every file is told at once, with file, line and field; then the status is 2. Of a file that is in
+    order it says what is in it, how long measuring takes, and what will get a verdict.
 
     \b
     Examples:
       testbed check experiments/*.yaml
+      testbed check experiments/smoke.yaml --set rounds=20
     """
     from testbed.measure.plan import estimate_seconds
-    from testbed.progress import duration_text
     from testbed.spec.load import load_experiment
-    from testbed.views.words import counted
+    from testbed.views.experiment import experiment_text
 
     problems: list[Problem] = []
     for file in files:
         try:
-            checked = load_experiment(Path(file))
+            checked = load_experiment(Path(file), overrides)
         except InputError as error:
             problems += error.problems
         else:
-            experiment = checked.experiment
-            parts = (
-                experiment.topology.name,
-                counted(len(experiment.builds), "build"),
-                counted(len(checked.manifests), "pod"),
-                counted(len(experiment.probes), "probe"),
-                counted(experiment.rounds, "round"),
-                f"about {duration_text(estimate_seconds(experiment) * len(experiment.builds))} of measuring",
-            )
-            click.echo(f"{file}: ok ({', '.join(parts)})")
+            seconds = estimate_seconds(checked.experiment) * len(checked.experiment.builds)
+            click.echo(f"{file}: ok ({experiment_text(checked, seconds)})")
             for warning in checked.warnings:
                 click.echo(f"warning: {warning}", err=True)
     if problems:

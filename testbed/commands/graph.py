@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from testbed.commands.options import set_option
+
 PICTURE_FORMS = (".svg", ".png", ".pdf")
 
 
@@ -18,7 +20,8 @@ PICTURE_FORMS = (".svg", ".png", ".pdf")
     type=click.Path(dir_okay=False),
     help="File to draw into: .svg, .png or .pdf  [default: NAME.svg]",
 )
-def graph(file: str, output: str | None) -> int:
+@set_option
+def graph(file: str, output: str | None, overrides: tuple[str, ...]) -> int:
     """Draw the fabric, the nodes and their pods.
 
     FILE is an experiment, or a topology with parameters. Of several builds the first is drawn.
@@ -34,7 +37,7 @@ def graph(file: str, output: str | None) -> int:
 
     if output is not None and Path(output).suffix not in PICTURE_FORMS:
         raise click.BadParameter(f"{output} ends with none of {', '.join(PICTURE_FORMS)}", param_hint="-o")
-    checked = load_topology_argument(file, ())
+    checked = load_topology_argument(file, (), overrides)
     name = checked.experiment.name
     plan = make_plan(checked, checked.experiment.builds[0])
     pods = {node_name: [pod.name for pod in pods] for node_name, pods in plan.state.pods_by_node.items()}

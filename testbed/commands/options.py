@@ -13,3 +13,11 @@ datapath_option = click.option(
 )
 
 results_argument = click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a field, for example rounds=20 or probes[0].duration_s=2; may be given several times.",
+)

@@ -6,14 +6,17 @@ import json
 
 import click
 
+from testbed.commands.options import set_option
+
 
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the plan."
 )
-def plan(file: str, output: str) -> int:
-    """Print addresses, routes and flow tables of every mode, without building anything.
+@set_option
+def plan(file: str, output: str, overrides: tuple[str, ...]) -> int:
+    """Print addresses, Services, routes and flow tables of every mode, without building anything.
 
     FILE is an experiment, or a topology with parameters. The flows are those that `ovs-ofctl dump-flows` shows on the
     running bridges, with table names for numbers.
@@ -23,12 +26,13 @@ def plan(file: str, output: str) -> int:
       testbed plan experiments/overlay_vs_routed.yaml
       testbed plan experiments/overlay_vs_routed.yaml -o json
       testbed plan leaf_spine,leaves=2,spines=2
+      testbed plan experiments/scale_nodes.yaml --set topology.parameters.spines=4
     """
     from testbed.network.plan import make_plan
     from testbed.spec.load import load_topology_argument
     from testbed.views.plan import FORMAT, plan_as_data, plan_as_text
 
-    checked = load_topology_argument(file, ())
+    checked = load_topology_argument(file, (), overrides)
     experiment = checked.experiment
     plans = {build.name: make_plan(checked, build) for build in experiment.builds}
     if output == "json":

@@ -33,12 +33,11 @@ def _features(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
 
 
 def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
-    for manifest in checked.manifests:
-        pod = manifest.object
-        for container in pod["spec"].get("containers", ()):
+    for whose, spec in checked.pod_specs():
+        for container in spec.get("containers", ()):
             argv = container_argv(container)
             if argv:
-                yield argv[0], f"container {container['name']} of pod {pod['metadata']['name']}"
+                yield argv[0], f"container {container['name']} of {whose}"
 
 
 def _probe_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:

@@ -57,7 +57,7 @@ def check(
 
     found = list(topology_problems(document, parts.topology_fields, parts.links, parts.build_fields))
     problems += found
-    built = [] if found or parts.topology is None else fabrics_of(parts.topology, list(parts.builds.values()))
+    built = [] if found or parts.topology is None else fabrics_of(parts.topology, parts.builds)
     found = list(range_problems(document, parts.network_fields, [each.fabric for each in built]))
     problems += found
     objects = None if found else _place_all(document, parts, built, manifests, problems)

@@ -11,9 +11,11 @@ from testbed.cluster.assign import AssignmentError, AssignmentProblem
 from testbed.cluster.objects import JsonObject
 from testbed.errors import Problem
 from testbed.spec.checked import link_shaping, make_fabric, make_objects
+from testbed.spec.filler import TooManyEndpoints
 from testbed.spec.manifests import Manifest
 from testbed.spec.models import Build, LinkProperties, Network, Topology, parse_cidr
 from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
 from topologies import TOPOLOGIES
 from topologies.fabric import Fabric, Shaping
@@ -87,19 +89,21 @@ def _ends(fabric: Fabric, subnet: IPv4Network) -> str:
 
 @dataclass(frozen=True)
 class BuiltFabric:
-    """A build with its fabric. ``where`` says which build in a message; empty when there is only one."""
+    """A build with its fabric. ``index`` is its place in the file; ``where`` says which build in a message, and is
+    empty when there is only one."""
 
+    index: int
     build: Build
     fabric: Fabric
     where: str
 
 
-def fabrics_of(topology: Topology, builds: Sequence[Build]) -> list[BuiltFabric]:
+def fabrics_of(topology: Topology, builds: Mapping[int, Build]) -> list[BuiltFabric]:
     """Each build's fabric, for a topology and parameters that are in order."""
     several = len(builds) > 1
     return [
-        BuiltFabric(build, make_fabric(topology, build, {}), f" in build {build.name}" if several else "")
-        for build in builds
+        BuiltFabric(index, build, make_fabric(topology, build, {}), f" in build {build.name}" if several else "")
+        for index, build in builds.items()
     ]
 
 
@@ -112,24 +116,35 @@ def place(
     document: Document, network: Network, built: BuiltFabric, manifests: Sequence[Manifest]
 ) -> tuple[Sequence[JsonObject], list[Problem]]:
     """The objects of one build, or what gets no address or no place in it."""
+    generate = built.build.generate
+    here: FieldPath = ("builds", built.index, "generate")
     try:
         # Neither addresses nor places depend on the mode.
-        return make_objects(built.fabric, network, "overlay", manifests, built.build.generate), []
+        return make_objects(built.fabric, network, "overlay", manifests, generate), []
     except AssignmentError as error:
-        return (), [_placement_problem(document, problem, built, manifests) for problem in error.problems]
+        problems = []
+        for problem in error.problems:
+            if problem.index < 0:
+                path: FieldPath = ("network", problem.field)
+            elif problem.index < len(manifests):
+                problems.append(_manifest_problem(problem, built, manifests[problem.index]))
+                continue
+            else:
+                path = (*here, "services") if generate and problem.name.startswith("filler/") else ("network", "dns")
+            message = problem.reason + built.where
+            problems.append(document.problem(path, message, problem.value, problem.allowed))
+        return (), problems
+    except TooManyEndpoints as error:
+        assert generate is not None
+        allowed = f"at most {error.most}, or more pods in the manifests"
+        message = f"the pods do not have enough ports for so many Services{built.where}"
+        return (), [document.problem((*here, "endpoints"), message, generate.endpoints, allowed)]
 
 
-def _placement_problem(
-    document: Document, problem: AssignmentProblem, built: BuiltFabric, manifests: Sequence[Manifest]
-) -> Problem:
-    if problem.index < 0:
-        return document.problem(
-            ("network", problem.field), problem.reason + built.where, problem.value, problem.allowed
-        )
-    path = tuple(problem.field.split("."))
+def _manifest_problem(problem: AssignmentProblem, built: BuiltFabric, manifest: Manifest) -> Problem:
+    path = parse_field(problem.field)
     nodes = [element.name for element in built.fabric.of_kind("node")]
-    is_unknown_node = problem.field == "spec.nodeName" and problem.value not in ("", *nodes)
+    is_unknown_node = problem.field.endswith("spec.nodeName") and problem.value not in ("", *nodes)
     hint = suggestion(problem.value, nodes) if is_unknown_node else ""
     allowed = names_text(nodes) if is_unknown_node else problem.allowed
-    manifest = manifests[problem.index]
     return manifest.problem(path, problem.reason + built.where + hint, problem.value or None, allowed)

@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.service_allocation import ServiceAllocator
 from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
-from testbed.cluster.values import MAX_GROUP_ENDPOINTS, NetworkConfig
+from testbed.cluster.values import MAX_GROUP_ENDPOINTS, MAX_GROUP_ENDPOINTS_WITH_AFFINITY, NetworkConfig
 from testbed.errors import Problem
 from testbed.spec.manifests import Manifest, pod_template, replica_count
 from testbed.spec.manifests.ports import protocol_of
 from testbed.spec.manifests.service import service_type
 from testbed.spec.models import Scale
 from testbed.spec.nearest import names_text, suggestion
-from testbed.spec.overrides import parse_field
 from testbed.spec.source import FieldPath
 
 
@@ -38,21 +36,7 @@ def allocation_problems(manifests: Sequence[Manifest], config: NetworkConfig) ->
     services = list(_services(manifests))
     refused = ServiceAllocator(config).admit_all([deepcopy(manifest.object) for manifest in services])
     for index, error in refused.items():
-        manifest = services[index]
-        for problem in error.problems:
-            path = parse_field(problem.field)
-            message = f"{problem.reason} (Service {manifest.namespace}/{manifest.name})"
-            yield manifest.problem(path, message, _value_at(manifest.object, path) or problem.value, problem.allowed)
-
-
-def _value_at(value: Any, path: FieldPath) -> Any:
-    """The value of a field as it is written; None where it is not."""
-    for step in path:
-        if isinstance(step, int):
-            value = value[step] if isinstance(value, list) and step < len(value) else None
-        else:
-            value = value.get(step) if isinstance(value, dict) else None
-    return value
+        yield from map(services[index].refusal, error.problems)
 
 
 def service_problems(
@@ -76,9 +60,11 @@ def service_problems(
         else:
             path = ("metadata", "name")
             count = listed[manifest.namespace, manifest.name]
-        if count > MAX_GROUP_ENDPOINTS:
-            message = "the Service has more endpoints than a group of an OpenFlow message can hold"
-            allowed = f"at most {MAX_GROUP_ENDPOINTS} with the proxy openflow"
+        affinity = manifest.spec.get("sessionAffinity") == "ClientIP"
+        most = MAX_GROUP_ENDPOINTS_WITH_AFFINITY if affinity else MAX_GROUP_ENDPOINTS
+        if count > most:
+            message = "the Service has more endpoints than a group in an OpenFlow message can hold"
+            allowed = f"at most {most} with the proxy openflow{' and session affinity' if affinity else ''}"
             yield manifest.problem(path, message, f"{count} endpoints", allowed)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed.cluster import identity
 from testbed.cluster.assign import EdgeNode, assign
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.dns_addon import dns_addon
+from testbed.cluster.objects import JsonObject, object_name
 from testbed.cluster.values import Mode, ProxyName
-from testbed.spec.manifests import Manifest
+from testbed.spec.filler import filler_pods, filler_services, filler_slices
+from testbed.spec.manifests import Manifest, pod_template, replica_count
 from testbed.spec.models import Build, Experiment, Generate, LinkProperties, Network, Topology
 from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
 from topologies import TOPOLOGIES
@@ -31,6 +34,28 @@ class CheckedExperiment:
     text: str = field(repr=False)
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def pod_count(self) -> int:
+        """How many pods the manifests make."""
+        return sum(replica_count(manifest) for manifest in self.manifests if pod_template(manifest) is not None)
+
+    def pod_specs(self) -> Iterator[tuple[str, JsonObject]]:
+        """The ``spec`` of every pod and template, with words for whose it is."""
+        for manifest in self.manifests:
+            found = pod_template(manifest)
+            if found is not None:
+                yield f"{manifest.kind.lower()} {manifest.name}", found[1]["spec"]
+        if self.wants_dns:
+            service_cidr = self.experiment.network.config("overlay").service_cidr
+            for wire in dns_addon(service_cidr):
+                if wire["kind"] == "Deployment":
+                    yield f"deployment {object_name(wire)} (network.dns)", wire["spec"]["template"]["spec"]
+
+    @property
+    def wants_dns(self) -> bool:
+        """Whether the cluster's DNS is added to the manifests."""
+        return wants_dns(self.experiment.network, self.manifests)
 
     def fabric(self, build: Build) -> Fabric:
         """The build's physical network."""
@@ -65,14 +90,32 @@ def make_objects(
     generate: Generate | None = None,
     proxy: ProxyName = "openflow",
 ) -> tuple[JsonObject, ...]:
-    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`; a problem's ``index`` is that of
-    the manifest."""
+    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`; the ``index`` of a problem is that
+    of the manifest, and beyond the manifests' that of what the experiment adds to them."""
     nodes = [
         EdgeNode(element.name, fabric.address(element.name).ip, location=element.location)
         for element in fabric.of_kind("node")
     ]
-    objects = [manifest.object for manifest in manifests if manifest.kind == "Pod"]
-    return assign(nodes, network.config(mode, proxy), network.nodeCIDRMaskSize, objects)
+    config = network.config(mode, proxy)
+    wanted = [manifest.object for manifest in manifests]
+    if wants_dns(network, manifests):
+        wanted += dns_addon(config.service_cidr)
+    objects = assign(nodes, config, network.nodeCIDRMaskSize, wanted)
+    if generate is None:
+        return objects
+    pods = filler_pods([wire for wire in objects if wire["kind"] == "Pod"])
+    wanted += filler_services(generate)
+    wanted += filler_slices(generate, pods)
+    # Once more, since Services are given addresses together; pods do not depend on them.
+    return assign(nodes, config, network.nodeCIDRMaskSize, wanted)
+
+
+def wants_dns(network: Network, manifests: Sequence[Manifest]) -> bool:
+    """Whether the experiment adds the cluster's DNS to the manifests, which may bring their own."""
+    if network.dns != "auto":
+        return network.dns == "on"
+    services = [(manifest.namespace, manifest.name) for manifest in manifests if manifest.kind == "Service"]
+    return bool(services) and (identity.DNS_NAMESPACE, identity.DNS_NAME) not in services
 
 
 def link_shaping(properties: LinkProperties) -> Shaping:

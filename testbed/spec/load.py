@@ -7,15 +7,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from testbed.errors import InputError, Problem
 from testbed.spec.check import check
 from testbed.spec.checked import CheckedExperiment
 from testbed.spec.models import FORMAT
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.overrides import apply_overrides
-from testbed.spec.source import Document, printable, read_documents, read_text
+from testbed.spec.source import Document, printable, read_documents, read_text, yaml_text
 from topologies import TOPOLOGIES
 
 
@@ -64,7 +62,7 @@ def load_topology_argument(
 def _text_with(document: Document, file: Path, overrides: Sequence[str]) -> str:
     """What is kept with the results must say what was measured; comments are lost on this way only."""
     options = " ".join(map(shlex.quote, overrides))
-    return f"# {file.name} with {options}\n{yaml.safe_dump(document.value, sort_keys=False)}"
+    return f"# {file.name} with {options}\n{yaml_text(document.value)}"
 
 
 def _is_file_name(text: str) -> bool:

@@ -42,5 +42,25 @@ def _parse(text: str, factors: dict[str, float], form: str) -> float:
     # Upper and lower case are told apart only where it matters: nobody means milli-bits or mega-seconds.
     factor = {unit.lower(): value for unit, value in factors.items()}.get(match.group(2).lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(form)
+        raise ValueError(form + _meant(text, factors))
     return float(match.group(1)) * factor
+
+
+# Other ways to write the units; ``b`` and ``bps`` are bits here, since nobody counts a link's bytes.
+_OTHER_UNITS = (
+    (re.compile(r"([kmg])(b|bits?|bps|bit/s|bits/s|b/s)?"), {"k": "kbit", "m": "Mbit", "g": "Gbit"}),
+    (re.compile(r"(µ|u|m|)(s|secs?|seconds?)"), {"µ": "us", "u": "us", "m": "ms", "": "s"}),
+    (re.compile(r"()(percent|pct)?"), {"": "%"}),
+)
+
+
+def _meant(text: str, factors: dict[str, float]) -> str:
+    """``; did you mean 100Mbit?`` for a quantity whose unit is written in another way."""
+    match = re.fullmatch(_NUMBER + r"\s?(\S*)", text)
+    for pattern, units in _OTHER_UNITS if match else ():
+        assert match is not None
+        found = pattern.fullmatch(match.group(2).lower())
+        unit = units.get(found.group(1)) if found else None
+        if unit in factors:
+            return f"; did you mean {match.group(1)}{unit}?"
+    return ""

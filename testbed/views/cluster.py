@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from testbed.cluster.values import ClusterState
+from testbed.cluster import identity
+from testbed.cluster.values import ClusterState, ServicePort
 from testbed.views.columns import aligned
 from topologies.fabric import Fabric
+
+
+_SHOWN_ENDPOINTS = 4
+
+
+def network_line(state: ClusterState) -> str:
+    """Which pod network and which Service proxy the cluster has, in one line."""
+    config = state.config
+    return f"mode {config.mode} (pod MTU {config.pod_mtu_bytes} bytes), proxy {config.proxy}\n"
 
 
 def nodes_table(state: ClusterState, fabric: Fabric) -> str:
@@ -38,6 +48,39 @@ def pods_table(state: ClusterState) -> str:
             for pod in state.pods
         ),
     )
+
+
+def services_table(state: ClusterState, most: int | None = None) -> str:
+    """A line a port of a Service: where it is asked, its group, and its endpoints. Empty when there is none.
+
+    ``most`` ports are listed, and of each the first endpoints.
+    """
+    if not state.service_ports:
+        return ""
+    table = aligned(
+        ("NAMESPACE", "SERVICE", "PORT", "CLUSTER-IP", "NODE-PORT", "BALANCER-IP", "GROUP", "ENDPOINTS"),
+        (
+            (
+                entry.namespace,
+                entry.name,
+                f"{entry.service_port}/{entry.protocol}" + (f" {entry.port_name}" if entry.port_name else ""),
+                entry.cluster_ip,
+                entry.node_port or "-",
+                entry.load_balancer_ip or "-",
+                identity.group_id(entry.group_number, local=False),
+                _endpoints_text(entry),
+            )
+            for entry in state.service_ports[:most]
+        ),
+    )
+    left = len(state.service_ports) - (most or len(state.service_ports))
+    return table + (f"... and {left} more\n" if left > 0 else "")
+
+
+def _endpoints_text(entry: ServicePort) -> str:
+    shown = [f"{endpoint.endpoint_ip}:{endpoint.target_port}" for endpoint in entry.endpoints[:_SHOWN_ENDPOINTS]]
+    left = len(entry.endpoints) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "") if shown else "none"
 
 
 def outside_table(fabric: Fabric) -> str:

@@ -136,7 +136,7 @@ def test_an_unknown_image_without_a_command_names_the_known_ones() -> None:
     with pytest.raises(UnknownImage) as caught:
         container_argv({"image": "redis:7"})
     assert caught.value.image == "redis:7"
-    assert set(caught.value.known) == {"pause", "nginx", "busybox", "whoami", "iperf3", "sockperf"}
+    assert set(caught.value.known) == {"pause", "nginx", "busybox", "whoami", "iperf3", "sockperf", "cluster-dns"}
 
 
 def test_an_environment_refers_to_what_stands_before_it() -> None:

@@ -24,8 +24,8 @@ class ManifestKind:
 
 KINDS = (
     ManifestKind("v1", "Pod", "pod-v1", pod.problems, pod.FIELDS),
-    ManifestKind("apps/v1", "Deployment", "deployment-apps-v1", workload.problems, workload.FIELDS),
-    ManifestKind("apps/v1", "ReplicaSet", "replicaset-apps-v1", workload.problems, workload.FIELDS),
+    ManifestKind("apps/v1", "Deployment", "deployment-apps-v1", workload.problems, workload.DEPLOYMENT_FIELDS),
+    ManifestKind("apps/v1", "ReplicaSet", "replicaset-apps-v1", workload.problems, workload.REPLICA_SET_FIELDS),
     ManifestKind("v1", "Service", "service-v1", service.problems, service.FIELDS),
     ManifestKind(
         "discovery.k8s.io/v1",

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.errors import Problem
+from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
 
 
@@ -41,6 +43,23 @@ class Manifest:
     def problem(self, path: FieldPath, message: str, value: Any = None, allowed: str = "") -> Problem:
         """A problem of one of the object's fields."""
         return self.document.problem((*self.path, *path), message, value, allowed)
+
+    def refusal(self, found: FieldProblem) -> Problem:
+        """What the cluster would say of the object."""
+        path = parse_field(found.field)
+        written = _value_at(self.object, path)
+        message = f"{found.reason} ({self.kind} {self.namespace}/{self.name})"
+        return self.problem(path, message, written if written is not None else found.value or None, found.allowed)
+
+
+def _value_at(value: Any, path: FieldPath) -> Any:
+    """The value of a field as it is written; None where it is not."""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def pod_template(manifest: Manifest) -> tuple[FieldPath, JsonObject] | None:

@@ -21,7 +21,6 @@ DNS_1035_LABEL_FORM = "at most 63 of a-z, 0-9 and -, beginning with a letter and
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_KEY = re.compile(r"(?:([^/]*)/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def metadata_problems(manifest: Manifest, is_name: Callable[[str], object], form: str) -> Iterator[Problem]:
@@ -57,41 +56,12 @@ def subdomain_problems(manifest: Manifest) -> Iterator[Problem]:
 def label_problems(manifest: Manifest, path: FieldPath, labels: Mapping[str, str]) -> Iterator[Problem]:
     """Labels, or the labels that a selector asks for."""
     for key, value in labels.items():
-        yield from _key_problems(manifest, (*path, key), key)
-        yield from _value_problems(manifest, (*path, key), value)
-
-
-def _key_problems(manifest: Manifest, path: FieldPath, key: str) -> Iterator[Problem]:
-    match = _LABEL_KEY.fullmatch(key)
-    if match is None or (match.group(1) is not None and not is_valid_name(match.group(1))):
-        yield manifest.problem(path, "is not a label's name", key)
-
-
-def _value_problems(manifest: Manifest, path: FieldPath, value: str) -> Iterator[Problem]:
-    if not _LABEL_VALUE.fullmatch(value or ""):
-        allowed = "at most 63 of letters, digits, -, _ and ., beginning and ending with a letter or digit"
-        yield manifest.problem(path, "is not a label's value", value, allowed)
-
-
-def selector_problems(manifest: Manifest, path: FieldPath, selector: Mapping[str, Any]) -> Iterator[Problem]:
-    """A selector of ``matchLabels`` and ``matchExpressions``, which must select something."""
-    yield from label_problems(manifest, (*path, "matchLabels"), selector.get("matchLabels") or {})
-    expressions = selector.get("matchExpressions") or []
-    for index, expression in enumerate(expressions):
-        here = (*path, "matchExpressions", index)
-        operator, values = expression["operator"], expression.get("values") or []
-        yield from _key_problems(manifest, (*here, "key"), expression["key"])
-        for number, value in enumerate(values):
-            yield from _value_problems(manifest, (*here, "values", number), value)
-        if operator not in _OPERATORS:
-            message = f"is not one of the values{suggestion(operator, _OPERATORS)}"
-            yield manifest.problem((*here, "operator"), message, operator, names_text(_OPERATORS))
-        elif operator in ("In", "NotIn") and not values:
-            yield manifest.problem((*here, "values"), f"is required with the operator {operator}")
-        elif operator in ("Exists", "DoesNotExist") and values:
-            yield manifest.problem((*here, "values"), f"has no place with the operator {operator}", values)
-    if not selector.get("matchLabels") and not expressions:
-        yield manifest.problem(path, "selects nothing in particular; it must name at least one label")
+        match = _LABEL_KEY.fullmatch(key)
+        if match is None or (match.group(1) is not None and not is_valid_name(match.group(1))):
+            yield manifest.problem((*path, key), "is not a label's name", key)
+        if not _LABEL_VALUE.fullmatch(value or ""):
+            allowed = "at most 63 of letters, digits, -, _ and ., beginning and ending with a letter or digit"
+            yield manifest.problem((*path, key), "is not a label's value", value, allowed)
 
 
 def one_of(manifest: Manifest, path: FieldPath, value: Any, known: tuple[str, ...]) -> Iterator[Problem]:
