@@ -8,17 +8,19 @@ from typing import Any, cast
 
 from controllers.ryu_app.framework import AppBase, dispatchers, hub, ofp_event, ofproto
 from controllers.ryu_app.reporter import Reporter
-from controllers.ryu_app.switch import OpenFlowSwitch
+from controllers.ryu_app.switch import Encoder, OpenFlowSwitch
 from controllers.ryu_app.synchroniser import Synchroniser
 from testbed.cluster.client import ApiClient, ListWatch, Selection
 from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
-from testbed.cluster.kinds import CONFIG_MAP, NODE, POD
+from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 
 _SELECTIONS = (
     # Not the whole namespace: our own status would come back as a change.
     Selection(CONFIG_MAP, CONFIG_NAMESPACE, field_selector=f"metadata.name={CONFIG_NAME}"),
     Selection(NODE),
     Selection(POD),
+    Selection(SERVICE),
+    Selection(ENDPOINT_SLICE),
 )
 
 _IDLE_S = 0.1
@@ -32,6 +34,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
     def __init__(self, api_url: str) -> None:
         super().__init__()
         self._synchroniser = Synchroniser()
+        self._encoder = Encoder()
         self._switches: dict[Any, OpenFlowSwitch] = {}  # by the framework's datapath
         self._happened = hub.Queue()
         api = ApiClient(api_url)
@@ -53,6 +56,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
             while not self._happened.empty():
                 self._happened.get()()
             self._synchroniser.reconcile()
+            self._encoder.forget()
             self._reporter.report(self._synchroniser.status())
 
     def _next(self) -> Callable[[], None]:
@@ -83,7 +87,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
     def _state_changed(self, event: Any) -> None:
         datapath = event.datapath
         if event.state == dispatchers.MAIN_DISPATCHER:
-            switch = self._switches[datapath] = OpenFlowSwitch(datapath)
+            switch = self._switches[datapath] = OpenFlowSwitch(datapath, self._encoder)
             self._happened.put(lambda: self._synchroniser.connected(datapath.id, switch))
         elif datapath in self._switches:
             switch = self._switches.pop(datapath)

@@ -2,49 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-from controllers.pipeline.diff import FlowDiff
-from controllers.pipeline.flow import Flow
+from controllers.pipeline.flow import Flow, Learn
+from controllers.pipeline.program import PartsDiff, ProgramDiff
+from controllers.pipeline.tables import DNAT_ZONE
 from controllers.ryu_app import encode
+from controllers.ryu_app.encode_flush import PASSES, flush_connections
 from controllers.ryu_app.framework import ofproto
-from controllers.ryu_app.synchroniser import Filled
+from controllers.ryu_app.stale_udp import Translation
+from controllers.ryu_app.synchroniser import Item, Sent
+
+# A modification as it goes on the wire, and what it is about.
+Messages = list[tuple[encode.Modification, Item]]
+
+
+class Encoder:
+    """Encodes a difference once for all switches that it goes to, until it is told to ``forget``."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[PartsDiff, tuple[Messages, ...]]] = {}
+
+    def steps(self, diff: PartsDiff) -> tuple[Messages, ...]:
+        """The messages of a difference in four steps, in whose order a switch can take them.
+
+        Groups that are new or changed go first, and those that are gone last, because a flow can only lead to a group
+        that is there, and because deleting a group deletes the flows that lead to it.
+        """
+        known = self._known.get(id(diff))
+        if known is None:
+            known = self._known[id(diff)] = (diff, _steps(diff))
+        return known[1]
+
+    def forget(self) -> None:
+        """Let go of everything encoded: what is asked for again will be another difference."""
+        self._known.clear()
+
+
+def _steps(diff: PartsDiff) -> tuple[Messages, ...]:
+    groups: Messages = [(encode.add_group(group), group) for group in diff.added_groups]
+    groups += [(encode.modify_group(group), group) for group in diff.modified_groups]
+    removed: Messages = [(encode.delete_flow(flow), flow) for flow in diff.removed_flows]
+    added: Messages = [(encode.add_flow(flow), flow) for flow in diff.added_flows]
+    gone: Messages = [(encode.delete_group(group), group) for group in diff.removed_groups]
+    return groups, removed, added, gone
+
+
+def _learns(flow: Flow) -> bool:
+    return Learn.__name__ in flow.table.actions
 
 
 class OpenFlowSwitch:
     """Sends bundles; each method is one write, however many messages that is."""
 
-    def __init__(self, datapath: Any) -> None:
-        self._datapath = datapath
+    def __init__(self, datapath: Any, encoder: Encoder) -> None:
+        self._datapath, self._encoder = datapath, encoder
 
-    def fill(self, diff: FlowDiff, replace_all: bool) -> Filled:
-        bundle_id = self._next_xid()
-        flow_by_xid: dict[int, Flow | None] = {bundle_id: None}
-        messages = [encode.bundle_open(bundle_id, bundle_id)]
+    def fill(self, diff: ProgramDiff, replace_all: bool) -> Sent:
+        modifications: Messages = []
         if replace_all:
-            xid = self._next_xid()
-            flow_by_xid[xid] = None
-            messages.append(encode.bundle_add(xid, bundle_id, encode.delete_all_flows(xid)))
-        for flows, message in ((diff.removed, encode.delete_flow), (diff.added, encode.add_flow)):
-            for flow in flows:
-                xid = self._next_xid()
-                flow_by_xid[xid] = flow
-                messages.append(encode.bundle_add(xid, bundle_id, message(xid, flow)))
-        return self._send(messages, bundle_id, flow_by_xid)
+            learning = [flow for flow in (*diff.common.added_flows, *diff.own.added_flows) if _learns(flow)]
+            modifications += [(message, None) for message in encode.delete_everything(learning)]
+        for steps in zip(self._encoder.steps(diff.common), self._encoder.steps(diff.own), strict=True):
+            modifications += chain(*steps)
+        if replace_all:
+            modifications.append((encode.release_learned(), None))
+        too_large = [item for message, item in modifications if encode.is_too_large(message)]
+        if too_large:
+            modifications = [entry for entry in modifications if not encode.is_too_large(entry[0])]
+        bundle_id = first_xid = self._reserve_xids(len(modifications) + 2)
+        messages = [encode.bundle_open(bundle_id, bundle_id)]
+        messages += [
+            encode.bundle_add(xid, bundle_id, message)
+            for xid, (message, _) in enumerate(modifications, start=first_xid + 1)
+        ]
+        return self._send(first_xid, messages, [None, *(item for _, item in modifications)], too_large)
 
-    def commit(self, bundle_id: int) -> Filled:
-        xid = self._next_xid()
-        return self._send([encode.bundle_commit(xid, bundle_id)], bundle_id, {xid: None})
+    def commit(self, bundle_id: int) -> Sent:
+        xid = self._reserve_xids(2)
+        return self._send(xid, [encode.bundle_commit(xid, bundle_id)])
 
     def discard(self, bundle_id: int) -> None:
-        self._datapath.send(encode.bundle_discard(self._next_xid(), bundle_id))
+        self._datapath.send(encode.bundle_discard(self._reserve_xids(1), bundle_id))
 
-    def _send(self, messages: list[bytes], bundle_id: int, flow_by_xid: dict[int, Flow | None]) -> Filled:
-        barrier_xid = self._next_xid()
+    def flush(self, stale: Iterable[Translation]) -> Sent:
+        stale = tuple(stale)
+        first_xid = self._reserve_xids(PASSES * len(stale) + 1)
+        xids = iter(range(first_xid, first_xid + PASSES * len(stale)))
+        messages = [flush_connections(next(xids), DNAT_ZONE, entry) for _ in range(PASSES) for entry in stale]
+        return self._send(first_xid, messages)
+
+    def _send(
+        self, first_xid: int, messages: list[bytes], items: Sequence[Item] = (), too_large: Sequence[Item] = ()
+    ) -> Sent:
+        """Write messages with xids in a row, followed by a barrier."""
+        barrier_xid = first_xid + len(messages)
         self._datapath.send(b"".join([*messages, encode.barrier(barrier_xid)]))
-        return Filled(bundle_id, barrier_xid, flow_by_xid)
+        return Sent(first_xid, barrier_xid, items, too_large)
 
-    def _next_xid(self) -> int:
-        # The framework counts up the same number for the messages it sends itself.
-        self._datapath.xid = (self._datapath.xid + 1) & ofproto.MAX_XID
-        return int(self._datapath.xid)
+    def _reserve_xids(self, count: int) -> int:
+        """The first of so many numbers. The framework counts up the same one for the messages it sends itself."""
+        if self._datapath.xid + count > ofproto.MAX_XID:
+            self._datapath.xid = 0
+        first = int(self._datapath.xid) + 1
+        self._datapath.xid += count
+        return first

@@ -1,60 +1,100 @@
-"""Bring every connected bridge to the flows of the newest cluster state, and know what each has confirmed.
+"""Bring every connected bridge to the program of the newest cluster state, and know what each has confirmed.
 
 Free of sockets, threads and framework: it is told what happens (objects, connections, replies) and tells its switches
 what to do. Every change of a bridge is one atomic bundle in two steps: first it is filled, and only if the switch took
-every flow it is committed. So a packet meets the old table or the new one, never a part of either.
+every flow and group it is committed. So a packet meets the old program or the new one, never a part of either. What the
+switch does not take is left out, with everything else of its subject, and the rest is sent again without it. After the
+commit the tracked UDP connections go whose endpoint is no longer used, and only then the change is confirmed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
 
-from controllers.pipeline.compile import Compiler, Flows
-from controllers.pipeline.diff import FlowDiff, diff_flows
-from controllers.pipeline.flow import Flow
-from controllers.pipeline.text import flow_text
+from controllers.pipeline.compile import Compiler
+from controllers.pipeline.flow import Flow, Group
+from controllers.pipeline.program import NOTHING, Program, ProgramDiff, diff_programs
+from controllers.ryu_app.left_out import LeftOut, item_text
+from controllers.ryu_app.stale_udp import StaleUdp, Translation
 from testbed.cluster.client import Batch
+from testbed.cluster.values import ClusterState
 from testbed.cluster.view import ClusterView, StateError
 
 LOG = logging.getLogger(__name__)
 
+Item = Flow | Group | None  # what a message is about; None: not one flow or group
+
 
 @dataclass(frozen=True)
-class Filled:
-    """A bundle that was sent. Error messages with these transaction ids are about it; ``barrier_xid`` ends it."""
+class Sent:
+    """Messages with transaction ids in a row from ``first_xid`` on; the last, with ``barrier_xid``, is a barrier.
 
-    bundle_id: int
+    ``items`` are what the first messages are about. ``too_large`` could not be sent, because no message holds them.
+    """
+
+    first_xid: int
     barrier_xid: int
-    flow_by_xid: Mapping[int, Flow | None]  # None: a message that is not about one flow
+    items: Sequence[Item] = ()
+    too_large: Sequence[Item] = ()
+
+    def has(self, xid: int) -> bool:
+        return self.first_xid <= xid <= self.barrier_xid
+
+    def item(self, xid: int) -> Item:
+        position = xid - self.first_xid
+        return self.items[position] if 0 <= position < len(self.items) else None
 
 
 class Switch(Protocol):
     """A connected switch. Nothing here waits for an answer."""
 
-    def fill(self, diff: FlowDiff, replace_all: bool) -> Filled:
-        """Open a bundle with the difference; ``replace_all``: preceded by the deletion of all flows. Then a barrier."""
+    def fill(self, diff: ProgramDiff, replace_all: bool) -> Sent:
+        """Open a bundle with the difference; ``replace_all``: preceded by the deletion of everything. Then a barrier.
 
-    def commit(self, bundle_id: int) -> Filled:
+        The bundle's id is the first message's transaction id.
+        """
+
+    def commit(self, bundle_id: int) -> Sent:
         """Commit the bundle, and a barrier."""
 
     def discard(self, bundle_id: int) -> None:
         """Throw the bundle away."""
 
+    def flush(self, stale: Iterable[Translation]) -> Sent:
+        """Remove the tracked connections that were translated so, and a barrier."""
+
+
+class _Target(NamedTuple):
+    """What a bridge is to hold."""
+
+    node_name: str
+    program: Program
+    state: ClusterState
+
 
 @dataclass
 class _Push:
-    """A change on its way to a bridge."""
+    """A change on its way to a bridge. ``program`` is the target's without what the switch has refused before."""
 
-    target: Flows
+    target: _Target
+    program: Program
     versions: str
-    sent: Filled
-    # Every message of the push: some errors about a flow come only with the commit.
-    flow_by_xid: dict[int, Flow | None]
-    committing: bool = False
-    error: str = ""
+    filled: Sent
+    sent: Sent  # what went last
+    step: Literal["fill", "commit", "flush"] = "fill"
+    refused: list[tuple[Flow | Group, str]] = field(default_factory=list)
+    failure: str = ""  # an error that is about no one flow or group
+
+    @property
+    def bundle_id(self) -> int:
+        return self.filled.first_xid
+
+    def has(self, xid: int) -> bool:
+        # Some errors about a flow come only with the commit.
+        return self.filled.has(xid) or self.sent.has(xid)
 
 
 @dataclass
@@ -62,9 +102,15 @@ class _Bridge:
     """A connection, with what the switch holds (None: unknown) and what it would not take."""
 
     switch: Switch
-    installed: Flows | None = None
-    refused: Flows | None = None
+    installed: Program | None = None
+    left_out: LeftOut = field(default_factory=LeftOut)
+    refused: Program | None = None
+    flush_failure: str = ""
     push: _Push | None = None
+
+    @property
+    def error(self) -> str:
+        return "; ".join(filter(None, (str(self.left_out), self.flush_failure)))
 
 
 class Synchroniser:
@@ -76,8 +122,12 @@ class Synchroniser:
         self._seen_versions = ""  # of the objects as last told
         self._versions = ""  # of the objects that the targets were computed from
         self._state_error = ""
-        self._targets: dict[int, tuple[str, Flows]] = {}  # by datapath id: node name and its flows
+        self._targets: dict[int, _Target] = {}  # by datapath id
         self._bridges: dict[int, _Bridge] = {}
+        # By datapath id the state whose Services the bridge's tracked connections may belong to. It outlives a
+        # connection to the switch, as those connections do.
+        self._carried: dict[int, ClusterState] = {}
+        self._stale: tuple[ClusterState, ClusterState, StaleUdp] | None = None  # the last comparison
         self._confirmed: dict[str, str] = {}  # by node name
         self._errors: dict[str, str] = {}  # by node name
         self._lost: set[int] = set()
@@ -92,7 +142,7 @@ class Synchroniser:
         self._seen_versions = batch.versions
 
     def connected(self, datapath_id: int, switch: Switch) -> None:
-        """A switch has connected; whatever it holds, it will be given its whole table."""
+        """A switch has connected; whatever it holds, it will be given its whole program."""
         self._bridges[datapath_id] = _Bridge(switch)
         self._lost.discard(datapath_id)
         if self._targets and datapath_id not in self._targets:
@@ -109,13 +159,14 @@ class Synchroniser:
     def refused(self, datapath_id: int, switch: Switch, xid: int, reason: str) -> None:
         """The switch has answered a message with an error."""
         push = self._push_of(datapath_id, switch)
-        if push is None or xid not in push.flow_by_xid:
+        if push is None or not push.has(xid):
             LOG.error("the bridge of %s reports an error about message %#x: %s", self._name(datapath_id), xid, reason)
             return
-        flow = push.flow_by_xid[xid]
-        text = f"{reason}: {flow_text(flow).strip()}" if flow is not None else reason
-        LOG.error("the bridge of %s refuses %s", self._name(datapath_id), text)
-        push.error = push.error or text
+        item = push.filled.item(xid)
+        if item is not None:
+            push.refused.append((item, reason))
+        else:
+            push.failure = push.failure or reason
 
     def barrier_passed(self, datapath_id: int, switch: Switch, xid: int) -> None:
         """The switch has done everything up to a barrier."""
@@ -123,46 +174,56 @@ class Synchroniser:
         if push is None or xid != push.sent.barrier_xid:
             return
         bridge = self._bridges[datapath_id]
-        if push.error:
-            if not push.committing:
-                switch.discard(push.sent.bundle_id)
-            bridge.refused, bridge.push = push.target, None
-        elif not push.committing:
-            push.committing = True
-            push.sent = switch.commit(push.sent.bundle_id)
-            push.flow_by_xid.update(push.sent.flow_by_xid)
+        if push.step == "flush":
+            self._end(datapath_id, bridge, push)
+        elif push.refused or push.failure:
+            if push.step == "fill":
+                switch.discard(push.bundle_id)
+            self._leave_out(datapath_id, bridge, push)
+        elif push.step == "fill":
+            push.step, push.sent = "commit", switch.commit(push.bundle_id)
         else:
-            bridge.installed, bridge.refused, bridge.push = push.target, None, None
-        node_name = self._name(datapath_id)
-        if bridge.push is None:
-            self._settle(node_name, push.versions, push.error)
+            bridge.installed = push.program
+            stale = self._stale_on(datapath_id, push.target)
+            if stale:
+                push.step, push.sent = "flush", switch.flush(stale)
+            else:
+                self._end(datapath_id, bridge, push)
 
     def reconcile(self) -> None:
         """Start whatever pushes are needed and possible now. Call it after telling what has happened."""
         if self._seen_versions != self._versions:
             self._recompute()
         for datapath_id, bridge in self._bridges.items():
-            if bridge.push is not None or datapath_id not in self._targets:
+            target = self._targets.get(datapath_id)
+            if bridge.push is not None or target is None or target.program is bridge.refused:
                 continue
-            node_name, target = self._targets[datapath_id]
-            if target is bridge.refused:
-                continue
+            program = bridge.left_out.without(target.program)
             replace_all = bridge.installed is None
-            diff = FlowDiff((), target) if bridge.installed is None else _difference(bridge.installed, target)
+            diff = diff_programs(bridge.installed or NOTHING, program)
             if diff or replace_all:
                 sent = bridge.switch.fill(diff, replace_all)
-                bridge.push = _Push(target, self._versions, sent, dict(sent.flow_by_xid))
+                bridge.push = _Push(target, program, self._versions, sent, sent)
+                bridge.push.refused += [(item, "no OpenFlow message holds it") for item in sent.too_large if item]
             else:
-                bridge.installed = target
-                self._settle(node_name, self._versions, "")
+                bridge.installed, bridge.refused = program, None
+                self._settle(target.node_name, self._versions, bridge.error)
 
     def status(self) -> dict[str, str]:
-        """What to report: by node the confirmed versions, and as ``<node>.error`` what is wrong, if anything is."""
+        """What to report: by node the confirmed versions, and as ``<node>.error`` what is wrong, if anything is.
+
+        Confirmed is everything but what the error names.
+        """
         status = dict(self._confirmed)
-        status |= {f"{name}.error": text for name, text in self._errors.items()}
-        status |= {f"{self._targets[lost][0]}.error": "disconnected" for lost in self._lost if lost in self._targets}
-        if self._state_error:
-            status |= {f"{name}.error": self._state_error for name, _ in self._targets.values()}
+        for datapath_id, target in self._targets.items():
+            wrong = [
+                self._state_error,
+                "disconnected" if datapath_id in self._lost else "",
+                *self._compiler.problems,
+                self._errors.get(target.node_name, ""),
+            ]
+            if any(wrong):
+                status[f"{target.node_name}.error"] = "; ".join(filter(None, wrong))
         return status
 
     def _recompute(self) -> None:
@@ -174,19 +235,49 @@ class Synchroniser:
             self._state_error = str(error)
             return
         self._versions, self._state_error = self._seen_versions, ""
-        flows = self._compiler.compile(state)
-        self._targets = {node.datapath_id: (node.name, flows[node.name]) for node in state.nodes}
-        for gone in self._confirmed.keys() - flows.keys():
-            del self._confirmed[gone]
-        for gone in self._errors.keys() - flows.keys():
-            del self._errors[gone]
+        programs = self._compiler.compile(state)
+        self._targets = {node.datapath_id: _Target(node.name, programs[node.name], state) for node in state.nodes}
+        for by_name in (self._confirmed, self._errors):
+            for gone in by_name.keys() - programs.keys():
+                del by_name[gone]
+        for datapath_id in self._carried.keys() - self._targets.keys():
+            del self._carried[datapath_id]
+
+    def _leave_out(self, datapath_id: int, bridge: _Bridge, push: _Push) -> None:
+        """A push has failed: the next one goes without what the switch has refused, if that is known."""
+        bridge.push = None
+        for item, reason in push.refused:
+            LOG.error("the bridge of %s refuses %s: %s", push.target.node_name, item_text(item), reason)
+        if bridge.left_out.add(push.program, push.target.state, push.refused):
+            return
+        text = push.failure or "; ".join(f"{item_text(item)}: {reason}" for item, reason in push.refused)
+        LOG.error("the bridge of %s refuses the change: %s", push.target.node_name, text)
+        bridge.refused = push.target.program
+        self._errors[push.target.node_name] = text
+
+    def _end(self, datapath_id: int, bridge: _Bridge, push: _Push) -> None:
+        """A push is done, with or without something that could not be done."""
+        bridge.push, bridge.refused = None, None
+        if push.step == "flush":
+            bridge.flush_failure = f"cannot remove tracked connections: {push.failure}" if push.failure else ""
+        self._carried[datapath_id] = push.target.state
+        self._settle(push.target.node_name, push.versions, bridge.error)
+
+    def _stale_on(self, datapath_id: int, target: _Target) -> tuple[Translation, ...]:
+        """The connections that the change from what the bridge carried to the target's state makes stale."""
+        old, new = self._carried.get(datapath_id), target.state
+        if old is None:
+            return ()
+        if self._stale is None or self._stale[0] is not old or self._stale[1] is not new:
+            self._stale = (old, new, StaleUdp(old, new))
+        return self._stale[2].on(target.node_name)
 
     def _settle(self, node_name: str, versions: str, error: str) -> None:
+        self._confirmed[node_name] = versions
         if error:
             self._errors[node_name] = error
         else:
             self._errors.pop(node_name, None)
-            self._confirmed[node_name] = versions
 
     def _push_of(self, datapath_id: int, switch: Switch) -> _Push | None:
         bridge = self._bridges.get(datapath_id)
@@ -194,8 +285,4 @@ class Synchroniser:
 
     def _name(self, datapath_id: int) -> str:
         known = self._targets.get(datapath_id)
-        return known[0] if known else f"datapath {datapath_id:016x}"
-
-
-def _difference(installed: Flows, target: Flows) -> FlowDiff:
-    return FlowDiff((), ()) if target is installed else diff_flows(installed, target)
+        return known.node_name if known else f"datapath {datapath_id:016x}"

@@ -1,0 +1,79 @@
+"""Which tracked UDP connections lead to an endpoint that a Service no longer uses: a pure comparison of two states.
+
+A TCP client notices that its endpoint is gone and connects again. A UDP client does not: while it keeps sending, its
+entry in connection tracking never ends, and every datagram goes to an address where nobody is. So those entries are
+removed, as kube-proxy does (``pkg/proxy/conntrack``), and the next datagram is given to another endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from testbed.cluster.values import ClusterState, IPAddress, ServiceEndpoint, ServicePort
+
+
+class Translation(NamedTuple):
+    """Connections to an address of a Service that were given to an endpoint; None stands for any.
+
+    ``service_ip`` is None for a node port, ``endpoint_ip`` and ``target_port`` where all endpoints are meant.
+    """
+
+    service_ip: IPAddress | None
+    service_port: int
+    endpoint_ip: IPAddress | None
+    target_port: int | None
+
+
+class StaleUdp:
+    """What ceases to be used from one state to another. Only what differs between the two is looked at."""
+
+    def __init__(self, old: ClusterState, new: ClusterState) -> None:
+        before, after = _udp_ports(old), _udp_ports(new)
+        self._changes = [(port, after.get(key)) for key, port in before.items() if after.get(key) is not port]
+
+    def on(self, node_name: str) -> tuple[Translation, ...]:
+        """The connections to remove on a node, in a fixed order."""
+        gone: list[Translation] = []
+        for old, new in self._changes:
+            used = dict(_translations(new, node_name)) if new is not None else {}
+            for service, endpoints in _translations(old, node_name):
+                gone += _gone(service, endpoints, used.get(service))
+        return tuple(gone)
+
+
+_ServiceAddress = tuple[IPAddress | None, int]
+_EndpointAddress = tuple[IPAddress, int]
+
+
+def _udp_ports(state: ClusterState) -> Mapping[str, ServicePort]:
+    """By key. None at all if the kernels translate: the bridges' entries are not used then."""
+    if state.config.proxy != "openflow":
+        return {}
+    return {port.key: port for port in state.service_ports if port.protocol == "UDP"}
+
+
+def _translations(port: ServicePort, node_name: str) -> Iterator[tuple[_ServiceAddress, tuple[_EndpointAddress, ...]]]:
+    """By each address of a Service's port the endpoints to which this node may give connections to it."""
+    everywhere, here = _addresses(port.cluster_endpoints), _addresses(port.local_endpoints(node_name))
+    yield (port.cluster_ip, port.service_port), here if port.internal_local else everywhere
+    # With a Local policy clients within the cluster are still given any endpoint.
+    external = (*everywhere, *(address for address in here if address not in everywhere))
+    external = external if port.external_local else everywhere
+    if port.load_balancer_ip is not None:
+        yield (port.load_balancer_ip, port.service_port), external
+    if port.node_port is not None:
+        yield (None, port.node_port), external
+
+
+def _addresses(endpoints: Iterable[ServiceEndpoint]) -> tuple[_EndpointAddress, ...]:
+    return tuple((entry.endpoint_ip, entry.target_port) for entry in endpoints)
+
+
+def _gone(
+    service: _ServiceAddress, old: tuple[_EndpointAddress, ...], new: tuple[_EndpointAddress, ...] | None
+) -> list[Translation]:
+    if old and not new:
+        return [Translation(*service, None, None)]
+    kept = set(new or ())
+    return [Translation(*service, *endpoint) for endpoint in old if endpoint not in kept]
