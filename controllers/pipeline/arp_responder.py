@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from controllers.pipeline.fields import ARP_REPLY, ARP_REQUEST, ETH_TYPE_ARP
 from controllers.pipeline.flow import IN_PORT, Flow, Move, Output, match, set_field
 from controllers.pipeline.tables import ARP_RESPONDER, NORMAL, node_cookie, pod_cookie
+from testbed.cluster.identity import VIRTUAL_ROUTER_MAC
 from testbed.cluster.values import IPAddress, NodeNetwork, PodNetwork
 
 # The asker's addresses become the reply's target; shared by all flows.
@@ -18,8 +19,9 @@ _SEND_BACK = Output(IN_PORT)
 
 
 def node_flows(node: NodeNetwork) -> Iterator[Flow]:
-    """What every node has: the answer for its gateway."""
+    """What every node has: the answers for its gateway and for the address that stands for masked clients."""
     yield reply_flow(node.gateway_ip, node.gateway_mac, node_cookie(node.name))
+    yield reply_flow(node.masquerade_ip, VIRTUAL_ROUTER_MAC, node_cookie(node.name))
 
 
 def pod_flows(pod: PodNetwork) -> Iterator[Flow]:
