@@ -98,6 +98,7 @@ class ClusterDns:
             if self._stopped or not _left_s(deadline):
                 raise RunError(f"the cluster DNS has not followed within {timeout_s:g} s")
         with self._lock:
+            self._drop_ended()
             if not self._synced.wait_for(lambda: not self._troubles(), _left_s(deadline)):
                 raise RunError("the cluster DNS is not up to date: " + "; ".join(self._troubles()))
 
@@ -199,19 +200,17 @@ class ClusterDns:
                 for server in self._servers.values():
                     if server.session is None:
                         self._connect(server)
-                sessions = {
-                    server.session.fileno(): server for server in self._servers.values() if server.session is not None
-                }
+                filenos = [server.session.fileno() for server in self._servers.values() if server.session is not None]
                 delays_s = [server.retry_s for server in self._servers.values() if server.session is None]
             poll = select.poll()
             poll.register(self._wake, select.POLLIN)
-            for fileno in sessions:
+            for fileno in filenos:
                 poll.register(fileno, select.POLLIN)
-            ready = {fileno for fileno, _ in poll.poll(min(delays_s) * 1e3 if delays_s else None)}
+            ready = dict(poll.poll(min(delays_s) * 1e3 if delays_s else None))
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             with self._lock:
-                self._drop_ended(sessions)
+                self._drop_ended()
 
     def _connect(self, server: _Server) -> None:
         """Try to fill a server; the lock is held, so that no change is missed."""
@@ -228,13 +227,13 @@ class ClusterDns:
         server.session, server.retry_s = session, _FIRST_RETRY_S
         self._synced.notify_all()
 
-    @staticmethod
-    def _drop_ended(sessions: dict[int, _Server]) -> None:
+    def _drop_ended(self) -> None:
         """Give up the sessions that the other end has closed; the lock is held, so no answer is under way."""
-        for fileno, server in sessions.items():
-            if server.session is not None and server.session.fileno() == fileno and server.session.has_ended():
+        for server in self._servers.values():
+            if server.session is not None and server.session.has_ended():
                 LOG.warning("name server %s has ended", server.name)
                 server.drop(SessionError("it has ended"))
+                os.eventfd_write(self._wake, 1)
 
 
 def _left_s(deadline: float) -> float:

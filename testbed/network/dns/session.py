@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
@@ -54,10 +55,12 @@ class Session:
 
     def has_ended(self) -> bool:
         """Whether the server has closed the connection. To be asked between two calls."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(0):
             return False
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 
@@ -79,11 +82,12 @@ class Session:
 
     def resync(self, wanted: Collection[Record]) -> None:
         """Make the server's records exactly those wanted, whatever it has now."""
-        found = {record for zone in ZONES for record in self._transfer(zone)}
+        found = {record for zone in ZONES for record in self.transfer(zone)}
         added = [record for record in wanted if record not in found]
         self.apply(RecordChanges(found.difference(wanted), added))
 
-    def _transfer(self, zone: str) -> Iterator[Record]:
+    def transfer(self, zone: str) -> Iterator[Record]:
+        """The records that the server has of one zone."""
         expected = self._send(transfer_request(zone))
         soa_count = 0
         while soa_count < 2:  # it begins and ends with the zone's SOA

@@ -21,6 +21,7 @@ _IN, _NONE = 1, 254
 _QUERY, _UPDATE = 0, 5
 # A message over TCP has at most 65,535 bytes (RFC 1035 section 4.2.2).
 _MAX_MESSAGE = 65_535
+_MAX_LABEL = 63
 _HEADER = struct.Struct("!6H")
 _FIXED = struct.Struct("!HHIH")  # type, class, time to live, length of the data
 # The zone's name stands right behind the header; names below it refer there (RFC 1035 section 4.1.4).
@@ -175,6 +176,8 @@ def _read_name(message: bytes, offset: int) -> tuple[str, int]:
             if target >= offset:
                 raise WireError("a name refers forward")
             offset = target
+        elif length > _MAX_LABEL:
+            raise WireError("a label of an unknown kind")
         else:
             labels.append(message[offset + 1 : offset + 1 + length].decode("ascii"))
             offset += 1 + length
