@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.cluster import identity
-from testbed.cluster.kinds import POD
-from testbed.cluster.objects import object_name, object_namespace, pod_key
+from testbed.cluster.admission import cluster_admission
+from testbed.cluster.loops import Loops
 from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
-from testbed.network import openvswitch
+from testbed.network import node_services, openvswitch
 from testbed.network.containers import Containers
-from testbed.network.controller import OPENFLOW_PORT, ControllerProcess
+from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
+from testbed.network.kubelet import Kubelet, Machinery
+from testbed.network.live_state import LiveState
+from testbed.network.load_balancer_routes import LoadBalancerRoutes
 from testbed.network.mininet_view import mininet_view
 from testbed.network.openvswitch import Datapath, VSwitch
 from testbed.network.place import Place
 from testbed.network.places import make_places
 from testbed.network.plan import Plan, make_plan
+from testbed.network.service_agent import ServiceAgent
 from testbed.network.testbed import Testbed
 from testbed.network.wiring import CONTROLLER_ADDRESS, Wiring, switch_ports
-from testbed.spec.endpoints import EndpointRef
 
 if TYPE_CHECKING:
     from testbed.progress import Progress
@@ -63,10 +66,11 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
     if datapath == "system":
         _wait_for_uptime()
     with ExitStack() as undo:
-        store = Store()
-        objects = [store.create(wire) for wire in plan.objects]
+        store = Store(admission=cluster_admission(plan.state.config))
+        for wire in plan.objects:
+            store.create(wire)
         server = undo.enter_context(_api_server(store))
-        controller = ControllerProcess(server.url)
+        controller, proxy = controller_process(server.url), proxy_process(server.url)
         wiring = Wiring(plan, datapath)
         # The daemons take their time to end; meanwhile the wires are removed.
         ending = openvswitch.Ending()
@@ -75,6 +79,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         wiring.make_management()
         # The controller takes about as long to start as the wires take to be made.
         undo.callback(controller.stop)
+        undo.callback(proxy.stop)
         controller.start()
         wiring.build(progress.advance)
         progress.advance("controller")
@@ -86,13 +91,24 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
             )
             for node in plan.state.nodes
         }
+        node_services.install_refusals(plan.state.nodes)
+        if plan.state.config.proxy == "openflow":
+            node_services.steer_node_ports(plan.state.nodes, True)
+        else:
+            proxy.start()
         openvswitch.start_all(list(switches.values()), datapath, f"tcp:{CONTROLLER_ADDRESS}:{OPENFLOW_PORT}")
         undo.callback(ending.kill, list(switches.values()))
         progress.advance("flows")
         places = make_places(plan)
-        undo.callback(_remove_places, places.values())
+        undo.callback(lambda: _remove_places(places.values()))
         containers = Containers()
         undo.callback(containers.stop)
+        net = mininet_view(plan, places)
+        undo.callback(net.stop_shells)
+        nodes = dict(plan.state.node_by_name)
+        live, loops = LiveState(store), Loops(store)
+        kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
+        agent = ServiceAgent(store, live, [LoadBalancerRoutes(plan.fabric, wiring).update])
         testbed = Testbed(
             plan,
             store=store,
@@ -101,16 +117,27 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
             wiring=wiring,
             switches=switches,
             controller=controller,
+            proxy=proxy,
             places=places,
             containers=containers,
-            net=mininet_view(plan, places),
+            net=net,
+            live=live,
+            loops=loops,
+            kubelet=kubelet,
+            agent=agent,
         )
-        testbed.wait_confirmed(objects)
+        undo.callback(agent.stop)
+        agent.start()
+        undo.callback(kubelet.stop)
+        undo.callback(loops.stop)
+        loops.start()
+        # A container may look for its Services as soon as it starts.
+        testbed.wait_programmed()
         progress.advance("containers")
-        _start_pods(plan, store, containers, places)
+        kubelet.start()
+        testbed.wait_settled()
         progress.advance()
         progress.finish()
-        undo.callback(testbed.net.stop_shells)
         yield testbed
 
 
@@ -132,11 +159,3 @@ def _wait_for_uptime() -> None:
         if left <= 0:
             return
         time.sleep(left)
-
-
-def _start_pods(plan: Plan, store: Store, containers: Containers, places: Mapping[EndpointRef, Place]) -> None:
-    pods = plan.pods
-    by_key = {pod_key(pod): places[EndpointRef("pod", object_namespace(pod), object_name(pod))] for pod in pods}
-    containers.start(pods, by_key)
-    for pod in pods:
-        store.patch(POD, object_name(pod), {"status": {"phase": "Running"}}, object_namespace(pod))

@@ -6,27 +6,32 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from testbed.cluster import identity
-from testbed.cluster.confirm import NotConfirmed, wait_confirmed
-from testbed.cluster.kinds import CONFIG_MAP
-from testbed.cluster.objects import JsonObject, pod_key
+from testbed.cluster.confirm import NotConfirmed, wait_versions
+from testbed.cluster.endpoint_slices import is_ready
+from testbed.cluster.kinds import CONFIG_MAP, DEPLOYMENT, ENDPOINT_SLICE, NODE, POD, SERVICE, kind_of
+from testbed.cluster.loops import Loops
+from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
+from testbed.cluster.status import NotFound
 from testbed.cluster.store import Store
-from testbed.cluster.values import ClusterState, IPAddress, Mode
-from testbed.cluster.view import cluster_state
+from testbed.cluster.values import ClusterState, IPAddress, Mode, ProxyName
 from testbed.errors import RunError
-from testbed.network import netlink, netns
+from testbed.network import netlink, netns, node_services
+from testbed.network.api_process import ApiProcess
 from testbed.network.containers import Containers
-from testbed.network.controller import ControllerProcess
 from testbed.network.hosts import ClusterNet
+from testbed.network.kubelet import Kubelet
+from testbed.network.live_state import LiveState
 from testbed.network.openvswitch import Datapath, VSwitch
 from testbed.network.place import Place
 from testbed.network.plan import Plan
+from testbed.network.service_agent import ServiceAgent
 from testbed.network.wiring import Wiring
 from testbed.spec.endpoints import EndpointRef
 from topologies.fabric import Fabric
@@ -35,6 +40,10 @@ from topologies.fabric import Fabric
 # controller's start, which takes 25 s in an emulated machine.
 _CONFIRM_S = 60.0
 _CONTROLLER_CHECK_S = 1.0
+_SETTLE_S = 60.0
+_SETTLE_CHECK_S = 0.002
+# Kinds of objects that flows and rules are made of, beside the ConfigMap with the settings.
+_PROGRAMMED = (NODE, POD, SERVICE, ENDPOINT_SLICE)
 
 
 class Testbed:
@@ -51,15 +60,20 @@ class Testbed:
         datapath: Datapath,
         wiring: Wiring,
         switches: Mapping[str, VSwitch],
-        controller: ControllerProcess,
+        controller: ApiProcess,
+        proxy: ApiProcess,
         places: Mapping[EndpointRef, Place],
         containers: Containers,
         net: ClusterNet,
+        live: LiveState,
+        loops: Loops,
+        kubelet: Kubelet,
+        agent: ServiceAgent,
     ) -> None:
         self.plan, self.store, self.api_url, self.datapath = plan, store, api_url, datapath
         self.switches, self.controller, self.net, self.places = switches, controller, net, places
-        self.containers = containers
-        self._wiring = wiring
+        self.containers, self.proxy = containers, proxy
+        self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 
@@ -69,20 +83,16 @@ class Testbed:
 
     @property
     def state(self) -> ClusterState:
-        """The cluster network as the plan has it, in the current mode."""
-        config = self.store.get(CONFIG_MAP, identity.CONFIG_NAME, identity.CONFIG_NAMESPACE)
-        others = (wire for wire in self.plan.objects if wire["kind"] != "ConfigMap")
-        return cluster_state((config, *others))
+        """The cluster network as it is now."""
+        return self._live.current()
 
     # -- endpoints ----------------------------------------------------------------------------------------------
 
     def address(self, endpoint: EndpointRef) -> IPAddress:
         """The endpoint's address. Raises RunError when there is no such endpoint."""
         if endpoint.kind == "pod":
-            key = f"{endpoint.namespace}/{endpoint.name}"
-            for wire in self.plan.pods:
-                if pod_key(wire) == key:
-                    return ip_address(wire["status"]["podIP"])
+            with suppress(NotFound, KeyError):
+                return ip_address(self.store.get(POD, endpoint.name, endpoint.namespace)["status"]["podIP"])
         elif endpoint.name in self.fabric.element_by_name:
             address: IPAddress = self.fabric.address(endpoint.name).ip
             return address
@@ -139,26 +149,126 @@ class Testbed:
         self._mode = mode
 
     def _change_flows(self, mode: Mode) -> None:
-        patch = {"data": {"mode": mode}}
-        changed = self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, patch, identity.CONFIG_NAMESPACE)
-        self.wait_confirmed([changed])
+        self.wait_confirmed([self._change_settings({"mode": mode})])
+        self._revise_cached_flows()
+
+    def _change_settings(self, data: Mapping[str, str]) -> JsonObject:
+        return self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, {"data": data}, identity.CONFIG_NAMESPACE)
+
+    def _revise_cached_flows(self) -> None:
         # The confirmed tables hold for new decisions; cached ones follow when they are revised. (Purging the caches
         # would be quicker, but Open vSwitch drops what arrives meanwhile.)
         with ThreadPoolExecutor(len(self.switches)) as pool:
             list(pool.map(lambda switch: switch.appctl("revalidator/wait"), self.switches.values()))
 
-    def wait_confirmed(self, changed: Sequence[JsonObject]) -> None:
-        """Wait until every bridge carries the flows of the changed objects. Raises RunError when one does not."""
+    # -- Services -----------------------------------------------------------------------------------------------
+
+    def set_proxy(self, proxy: ProxyName) -> None:
+        """Let the bridges' flows (``openflow``) or rules of the nodes' kernels balance the Services from here on.
+
+        Returns when all of them have confirmed; raises RunError when one does not. Connections to Services that were
+        made before are lost: each way has its own connection tracking.
+        """
+        before = self.state.config.proxy
+        if proxy == before:
+            return
+        if proxy != "openflow" and not self.proxy.is_running:
+            self.proxy.start()
+        nodes = self.plan.state.nodes
+        try:
+            if before == "openflow":
+                node_services.steer_node_ports(nodes, False)
+            self.wait_confirmed([self._change_settings({"proxy": proxy})])
+            if proxy == "openflow":
+                node_services.steer_node_ports(nodes, True)
+        except netlink.NetlinkError as error:
+            raise RunError(f"switching to the proxy {proxy}: {error}") from error
+        self._revise_cached_flows()
+
+    def apply(self, objects: Iterable[JsonObject]) -> list[JsonObject]:
+        """Create objects, or replace those that are there, and return them as stored.
+
+        What the cluster has filled in before (addresses, status) stays where ``objects`` do not say otherwise. Raises
+        the API's errors (:mod:`testbed.cluster.status`).
+        """
+        stored = []
+        for wire in objects:
+            kind = kind_of(wire)
+            name, namespace = object_name(wire), object_namespace(wire)
+            try:
+                self.store.get(kind, name, namespace)
+            except NotFound:
+                stored.append(self.store.create(wire))
+            else:
+                stored.append(self.store.patch(kind, name, wire, namespace))
+        return stored
+
+    def replicas(self, namespace: str, deployment: str) -> int:
+        """How many pods a Deployment shall have. Raises NotFound."""
+        return int(self.store.get(DEPLOYMENT, deployment, namespace)["spec"]["replicas"])
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> JsonObject:
+        """Give a Deployment another number of replicas, and return it as stored. Raises NotFound."""
+        return self.store.patch(DEPLOYMENT, deployment, {"spec": {"replicas": replicas}}, namespace)
+
+    def wait_pods_ready(self, timeout_s: float = _SETTLE_S) -> None:
+        """Wait until every pod is ready. Raises RunError naming those that are not."""
+        deadline = time.monotonic() + timeout_s
+        with self.store.watch(POD) as watch:
+            while waiting := [pod_key(pod) for pod in self.store.list(POD).items if not is_ready(pod)]:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    causes = [*self._kubelet.failures, *self.containers.exited()]
+                    raise RunError("; ".join([f"not ready within {timeout_s:g} s: {', '.join(waiting)}", *causes]))
+                watch.next(left_s)
+
+    def wait_settled(self, timeout_s: float = _SETTLE_S) -> None:
+        """Wait until everything follows from the objects as they are: pods, endpoints, names, flows, rules, routes.
+
+        Pods need not be ready (see :meth:`wait_pods_ready`). Raises RunError after ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            version = self.store.resource_version
+            self._loops.wait_settled(max(0.1, deadline - time.monotonic()))
+            if self._kubelet.settled() and self.store.resource_version == version:
+                break
+            if time.monotonic() > deadline:
+                raise RunError(f"the cluster does not come to rest within {timeout_s:g} s")
+            time.sleep(_SETTLE_CHECK_S)
+        self.wait_programmed()
+
+    def wait_programmed(self) -> None:
+        """Wait until bridges, kernels and fabric carry what the objects say now. Raises RunError when one does not."""
+        self._agent.update()
+        settings = self.store.get(CONFIG_MAP, identity.CONFIG_NAME, identity.CONFIG_NAMESPACE)
+        versions = self.store.newest_versions(_PROGRAMMED)
+        self._wait_versions({**versions, CONFIG_MAP.name: resource_version(settings)})
+
+    def wait_confirmed(self, changed: Iterable[JsonObject]) -> None:
+        """Wait until every bridge carries the flows of the changed objects, and every kernel the rules if they are
+        what balances Services. Raises RunError when one does not."""
+        versions: dict[str, int] = {}
+        for wire in changed:
+            versions[wire["kind"]] = max(versions.get(wire["kind"], 0), resource_version(wire))
+        self._wait_versions(versions)
+
+    def _wait_versions(self, versions: Mapping[str, int]) -> None:
+        confirming = {identity.STATUS_NAME: self.controller}
+        if self.proxy.is_running:
+            confirming[identity.PROXY_STATUS_NAME] = self.proxy
         nodes = [node.name for node in self.plan.state.nodes]
         deadline = time.monotonic() + _CONFIRM_S
-        while True:
-            try:
-                return wait_confirmed(self.store, nodes, changed, _CONTROLLER_CHECK_S)
-            except NotConfirmed:
-                # A controller that has died will confirm nothing; its own last words say more than the time-out.
-                self.controller.check()
-                if time.monotonic() > deadline:
-                    raise
+        for status_name, process in confirming.items():
+            while True:
+                try:
+                    wait_versions(self.store, nodes, versions, _CONTROLLER_CHECK_S, status_name)
+                    break
+                except NotConfirmed:
+                    # A process that has died will confirm nothing; its own last words say more than the time-out.
+                    process.check()
+                    if time.monotonic() > deadline:
+                        raise
 
     # -- state of the running network ---------------------------------------------------------------------------
 
@@ -205,6 +315,7 @@ class Testbed:
             "transmit_checksum_offload": self._offloads(),
             "ports_per_vswitchd": {name: len(switch.ports) for name, switch in self.switches.items()},
             "routes": "static",
+            "proxy": self.state.config.proxy,
             "vni": self.plan.state.config.vni,
         }
 
@@ -212,8 +323,7 @@ class Testbed:
         found = {}
         ends = [(node.name, identity.GATEWAY_INTERFACE) for node in self.plan.state.nodes]
         ends += [
-            (identity.pod_namespace(pod.namespace, pod.name), identity.POD_INTERFACE_IN_POD)
-            for pod in self.plan.state.pods
+            (identity.pod_namespace(pod.namespace, pod.name), identity.POD_INTERFACE_IN_POD) for pod in self.state.pods
         ]
         with netns.home():
             for namespace, interface in ends:
@@ -227,6 +337,8 @@ class Testbed:
         parts = []
         for name, switch in self.switches.items():
             parts.append(f"== flows of {name}\n{switch.ofctl('--names', '--no-stats', 'dump-flows', identity.BRIDGE)}")
+            parts.append(f"== groups of {name}\n{switch.ofctl('dump-groups', identity.BRIDGE)}")
+            parts.append(f"== connections of {name}\n{switch.appctl('dpctl/dump-conntrack')}")
             log = (switch.directory / "vswitchd.log").read_text(errors="replace")
             parts.append(f"== ovs-vswitchd of {name}\n" + "\n".join(log.splitlines()[-15:]))
         for name, element in self.fabric.element_by_name.items():
@@ -234,8 +346,9 @@ class Testbed:
                 for what in ("route", "neigh"):
                     done = subprocess.run(["ip", "-netns", name, what], capture_output=True, text=True, timeout=10)
                     parts.append(f"== {what} of {name}\n{done.stdout}")
-        log_file = Path("/run/controller.log")
-        if log_file.exists():
-            parts.append("== controller\n" + "\n".join(log_file.read_text(errors="replace").splitlines()[-40:]))
+        for process in (self.controller, self.proxy):
+            if process.log.exists():
+                lines = process.log.read_text(errors="replace").splitlines()
+                parts.append(f"== {process.name}\n" + "\n".join(lines[-40:]))
         parts += self.containers.exited()
         return "\n".join(parts)
