@@ -37,6 +37,10 @@ class PodIndex:
             if not self._by_label[label]:
                 del self._by_label[label]
 
+    def get(self, key: _Key) -> JsonObject:
+        """A pod that is there, by namespace and name."""
+        return self._pods[key]
+
     def select(self, namespace: str, selector: Mapping[str, str]) -> list[JsonObject]:
         """The pods of a namespace that carry all labels of a selector, which has at least one; sorted by name."""
         found = [self._by_label.get((namespace, *term), set()) for term in selector.items()]

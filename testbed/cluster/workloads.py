@@ -33,12 +33,12 @@ def replicas_of(workload: JsonObject) -> int:
     return _DEFAULT_REPLICAS if wanted is None else int(wanted)
 
 
-def controller_uid(wire: JsonObject) -> str:
-    """The uid of the object that keeps this one, "" when none does."""
+def controller(wire: JsonObject) -> tuple[str, str] | None:
+    """The kind and the uid of the object that keeps this one, None when none does."""
     for reference in wire["metadata"].get("ownerReferences") or ():
         if reference.get("controller"):
-            return str(reference.get("uid", ""))
-    return ""
+            return str(reference.get("kind")), str(reference.get("uid", ""))
+    return None
 
 
 def replica_set(deployment: JsonObject, replicas: int) -> JsonObject:
@@ -90,7 +90,7 @@ class Scaling(NamedTuple):
 def scale(replica_set: JsonObject, pods: Sequence[JsonObject]) -> Scaling:
     """The way to the number of pods that a ReplicaSet asks for; ``pods`` are all of its pods.
 
-    Pods that terminate or have ended do not count. When there are too many, those go first that have no node, then
+    Pods that terminate do not count. When there are too many, those go first that have no node, then
     those that do not run, then those that are not ready, and then the newest.
     """
     active = [pod for pod in pods if is_active(pod)]
@@ -115,9 +115,12 @@ def scale(replica_set: JsonObject, pods: Sequence[JsonObject]) -> Scaling:
 
 
 def is_active(pod: JsonObject) -> bool:
-    """Whether a pod counts as one of its ReplicaSet's."""
-    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return not ended and "deletionTimestamp" not in pod["metadata"]
+    """Whether a pod counts as one of its ReplicaSet's.
+
+    One that has failed does, unlike in Kubernetes: here a pod fails only when it cannot be started, and another from
+    the same template could not be either.
+    """
+    return "deletionTimestamp" not in pod["metadata"]
 
 
 def new_names(replica_set_name: str, count: int, taken: Iterable[str]) -> list[str]:

@@ -1,0 +1,146 @@
+"""The loops that keep a cluster's objects true to each other, in one thread against the store.
+
+As Kubernetes' controllers they are level-triggered: an event only says where to look again. Each round takes in every
+change there is, and then each loop writes what does not fit; what it writes comes back as the next round's changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Protocol
+
+from testbed.cluster.attempt import attempt
+from testbed.cluster.binder import Binder
+from testbed.cluster.kinds import (
+    DEPLOYMENT,
+    ENDPOINT_SLICE,
+    ENDPOINTS,
+    KINDS,
+    NAMESPACE,
+    NODE,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+)
+from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.slice_loop import SliceLoop
+from testbed.cluster.status import Expired
+from testbed.cluster.store import Store, Watch
+from testbed.cluster.workload_loop import WorkloadLoop
+from testbed.errors import RunError
+
+_log = logging.getLogger(__name__)
+
+# Slices before the pods that they name, so that a restart finds what is there before it looks for what is missing.
+_FOLLOWED = (NAMESPACE, NODE, ENDPOINT_SLICE, ENDPOINTS, SERVICE, DEPLOYMENT, REPLICA_SET, POD)
+
+
+_WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, REPLICA_SET, POD)}
+
+
+class Loop(Protocol):
+    """Is told what there is, and writes what follows from it."""
+
+    def put(self, wire: JsonObject) -> None:
+        """Take in an object as it is now."""
+
+    def remove(self, wire: JsonObject) -> None:
+        """Forget an object that was deleted."""
+
+    def work(self) -> None:
+        """Write what is to be written, about what has changed since the last time."""
+
+
+class Loops:
+    """EndpointSlices, the binding of pods, Deployments and ReplicaSets, and the emptying of deleted Namespaces."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loops: tuple[Loop, ...] = ()
+        self._watch: Watch | None = None
+        self._failure: Exception | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="cluster-loops", daemon=True)
+
+    def start(self) -> None:
+        """Take in the objects that are there, and follow the store from here."""
+        self._begin()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow the store no longer. Idempotent."""
+        self._stopped = True
+        if self._watch is not None:
+            self._watch.close()
+            self._thread.join()
+
+    def wait_settled(self, timeout_s: float) -> None:
+        """Wait until there is no change that the loops have not dealt with. Raises RunError after ``timeout_s``, and
+        when the loops have failed or are stopped."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            watch = self._watch
+            if watch is not None and watch.wait_handled(max(0.0, deadline - time.monotonic())):
+                return
+            if self._failure is not None:
+                raise RunError(f"the cluster's loops have failed: {self._failure!r}") from self._failure
+            if watch is None or self._stopped:
+                raise RunError("the cluster's loops do not run")
+            if time.monotonic() >= deadline:
+                raise RunError(f"the cluster's loops are not done within {timeout_s:g} s")
+
+    def _begin(self) -> None:
+        """Start from the objects as they are, forgetting what was known of them."""
+        objects, watch = self._store.follow(_FOLLOWED)
+        # Slices first: nothing else is waited for as eagerly.
+        self._loops = (SliceLoop(self._store), Binder(self._store), WorkloadLoop(self._store))
+        for wire in objects:
+            self._take("ADDED", wire)
+        self._work()
+        before, self._watch = self._watch, watch
+        if before is not None:
+            before.close()
+        if self._stopped:
+            watch.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                assert self._watch is not None
+                try:
+                    events = self._watch.next()
+                except Expired:  # more changes at once than the store keeps
+                    self._begin()
+                    continue
+                for event in events:
+                    self._take(event.type, event.object)
+                self._work()
+                self._watch.handled()
+        except Exception as error:
+            _log.exception("the cluster's loops have failed")
+            self._failure = error
+            assert self._watch is not None
+            self._watch.close()
+
+    def _take(self, event_type: str, wire: JsonObject) -> None:
+        if wire["kind"] == NAMESPACE.name:
+            if event_type == "DELETED":
+                self._empty(object_name(wire))
+            return
+        whole = wire if "spec" in wire or wire["kind"] not in _WITH_SPEC else {**wire, "spec": {}}
+        for loop in self._loops:
+            tell = loop.remove if event_type == "DELETED" else loop.put
+            attempt(wire, lambda tell=tell: tell(whole))  # type: ignore[misc]
+
+    def _work(self) -> None:
+        for loop in self._loops:
+            loop.work()
+
+    def _empty(self, namespace: str) -> None:
+        """Delete everything in a Namespace that was deleted; owners come before what they keep."""
+        for kind in KINDS:
+            if kind.namespaced:
+                for wire in self._store.list(kind, lambda wire: object_namespace(wire) == namespace).items:
+                    attempt(wire, lambda kind=kind, wire=wire: self._store.delete(kind, object_name(wire), namespace))  # type: ignore[misc]
