@@ -18,6 +18,7 @@ from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch
 from testbed.network.containers import Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
+from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.live_state import LiveState
 from testbed.network.load_balancer_routes import LoadBalancerRoutes
@@ -106,7 +107,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         net = mininet_view(plan, places)
         undo.callback(net.stop_shells)
         nodes = dict(plan.state.node_by_name)
-        live, loops = LiveState(store), Loops(store)
+        live, loops, dns = LiveState(store), Loops(store), ClusterDns(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
         agent = ServiceAgent(store, live, [LoadBalancerRoutes(plan.fabric, wiring).update])
         testbed = Testbed(
@@ -123,11 +124,14 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
             net=net,
             live=live,
             loops=loops,
+            dns=dns,
             kubelet=kubelet,
             agent=agent,
         )
         undo.callback(agent.stop)
         agent.start()
+        undo.callback(dns.stop)
+        dns.start()
         undo.callback(kubelet.stop)
         undo.callback(loops.stop)
         loops.start()

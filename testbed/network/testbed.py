@@ -25,6 +25,7 @@ from testbed.errors import RunError
 from testbed.network import netlink, netns, node_services
 from testbed.network.api_process import ApiProcess
 from testbed.network.containers import Containers
+from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.hosts import ClusterNet
 from testbed.network.kubelet import Kubelet
 from testbed.network.live_state import LiveState
@@ -67,6 +68,7 @@ class Testbed:
         net: ClusterNet,
         live: LiveState,
         loops: Loops,
+        dns: ClusterDns,
         kubelet: Kubelet,
         agent: ServiceAgent,
     ) -> None:
@@ -74,6 +76,7 @@ class Testbed:
         self.switches, self.controller, self.net, self.places = switches, controller, net, places
         self.containers, self.proxy = containers, proxy
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
+        self._dns = dns
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 
@@ -237,6 +240,7 @@ class Testbed:
                 raise RunError(f"the cluster does not come to rest within {timeout_s:g} s")
             time.sleep(_SETTLE_CHECK_S)
         self.wait_programmed()
+        self._dns.wait_settled(max(0.1, deadline - time.monotonic()))
 
     def wait_programmed(self) -> None:
         """Wait until bridges, kernels and fabric carry what the objects say now. Raises RunError when one does not."""
