@@ -27,7 +27,8 @@ _FLOW_MOD = struct.Struct("!QQBBHHHIIIH2x")
 _GROUP_MOD = struct.Struct(ofproto.OFP_GROUP_MOD_PACK_STR)
 _BUCKET = struct.Struct(ofproto.OFP_BUCKET_PACK_STR)
 
-_UNREACHED = ofproto.OFPTT_MAX  # a table far behind those of the pipeline
+_LAST_TABLE = ofproto.OFPTT_MAX - 1  # Open vSwitch keeps table 254 to itself (ofproto-dpif.h, TBL_INTERNAL)
+_UNREACHED = _LAST_TABLE  # far behind the pipeline's
 
 _BUNDLE_FLAGS = ofproto.ONF_BF_ATOMIC | ofproto.ONF_BF_ORDERED
 
@@ -120,7 +121,7 @@ def delete_everything(but_learned_by: Iterable[Flow]) -> list[Modification]:
         for flow in but_learned_by
     ]
     kept = (SESSION_AFFINITY.number, _UNREACHED)
-    deleted = [_delete_table(number) for number in range(ofproto.OFPTT_MAX + 1) if number not in kept]
+    deleted = [_delete_table(number) for number in range(_LAST_TABLE + 1) if number not in kept]
     return [*held, *deleted, _group_mod(ofproto.OFPGC_DELETE, ofproto.OFPG_ALL, ())]
 
 

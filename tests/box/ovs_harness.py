@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from controllers.pipeline import TABLES, compile_flows, parse_dump
+from controllers.pipeline import TABLES, compile_program, learned_flows, parse_dump, parse_group_dump
 from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.confirm import wait_confirmed
 from testbed.cluster.identity import (
@@ -248,6 +248,16 @@ def dump_flows(switch: VSwitch, *options: str) -> str:
     return switch.ofctl("dump-flows", "--no-stats", *options, BRIDGE)
 
 
+def dump_groups(switch: VSwitch) -> str:
+    """The bridge's groups as ovs-ofctl prints them."""
+    return switch.ofctl("dump-groups", BRIDGE)
+
+
+def dump_learned(switch: VSwitch) -> tuple[str, ...]:
+    """What connections have taught the bridge."""
+    return learned_flows(dump_flows(switch, "--no-names"))
+
+
 @dataclass
 class Cluster:
     """A running cluster: the API's store, the bridges by node name, the controller."""
@@ -280,10 +290,12 @@ class Cluster:
         wait_confirmed(self.store, self.switches, changed or everything, CONFIRM_TIMEOUT_S)
 
     def assert_exact(self) -> None:
-        """Every bridge holds exactly the compiled flows."""
+        """Every bridge holds exactly the compiled flows, but for what connections have taught it, and groups."""
         state = self.state
         for name, switch in self.switches.items():
-            assert parse_dump(dump_flows(switch, "--no-names")) == compile_flows(state, name)
+            program = compile_program(state, name)
+            assert parse_dump(dump_flows(switch, "--no-names")) == program.flows()
+            assert parse_group_dump(dump_groups(switch)) == program.groups()
 
 
 @contextmanager
