@@ -7,12 +7,14 @@ from pathlib import Path
 
 from testbed.cluster.objects import JsonObject
 from testbed.errors import InputError, Problem
-from testbed.spec.check_comparison import Compared, comparison_problems, expectation_problems
+from testbed.spec.check_comparison import compared_of, comparison_problems, expectation_problems
 from testbed.spec.check_network import (
     BuiltFabric,
+    dns_problems,
     fabrics_of,
     place,
     range_problems,
+    scale_problems,
     shaping_of,
     topology_problems,
 )
@@ -49,31 +51,18 @@ def check(
 
     manifests, warnings, all_read = _read_all_manifests(document, parts, file, more_manifests, problems)
     scales = [event.scale for probe in parts.probes.values() for event in probe.events]
-    problems += allocation_problems(manifests, parts.network_fields.config("overlay"))
     if all_read:
         problems += service_problems(manifests, names.proxies, scales)
         problems += event_problems(document, parts.probes, manifests)
         warnings += service_warnings(manifests)
 
-    found = list(topology_problems(document, parts.topology_fields, parts.links, parts.build_fields))
-    problems += found
-    built = [] if found or parts.topology is None else fabrics_of(parts.topology, parts.builds)
-    found = list(range_problems(document, parts.network_fields, [each.fabric for each in built]))
-    problems += found
-    objects = None if found else _place_all(document, parts, built, manifests, problems)
-
+    built, objects = _clusters(document, parts, manifests, problems)
     problems += duplicate_problems(document, names)
     around = surroundings(built, objects, manifests, all_read, names.modes)
     problems += path_problems(document, parts.paths, around)
     problems += probe_problems(document, parts.probes, names)
     problems += probe_path_problems(document, parts.probes, parts.paths, around)
-    baselines = {name: path.baseline for name, path in parts.paths.items() if path.baseline in names.paths}
-    compared = Compared(
-        by=parts.compared,
-        written=parts.compare is not None,
-        names=names,
-        baselines={name: baseline for name, baseline in baselines.items() if baseline is not None and baseline != name},
-    )
+    compared = compared_of(parts, names)
     problems += comparison_problems(document, compared, parts.paths, parts.probes, parts.primary)
     problems += expectation_problems(document, parts.expectations, parts.probes, compared)
 
@@ -86,22 +75,32 @@ def check(
     )
 
 
-def _place_all(
-    document: Document,
-    parts: Parts,
-    built: Sequence[BuiltFabric],
-    manifests: Sequence[Manifest],
-    problems: list[Problem],
-) -> Sequence[JsonObject] | None:
-    """The objects of one of the builds; None when they could not be made for one of them. Problems are added."""
-    objects: Sequence[JsonObject] | None = None
-    failed = parts.network is None
-    for each in built if parts.network else ():
-        assert parts.network is not None
-        made, found = place(document, parts.network, each, manifests)
+def _clusters(
+    document: Document, parts: Parts, manifests: Sequence[Manifest], problems: list[Problem]
+) -> tuple[list[BuiltFabric], Sequence[JsonObject] | None]:
+    """The fabrics, and the objects of one of the builds; None when they could not all be made. Problems are added."""
+    found = list(topology_problems(document, parts.topology_fields, parts.links, parts.build_fields))
+    problems += found
+    built = [] if found or parts.topology is None else fabrics_of(parts.topology, parts.builds)
+    found = list(range_problems(document, parts.network_fields, [each.fabric for each in built]))
+    problems += found
+    if parts.network is None or found:
+        return built, None
+    found = list(dns_problems(document, parts.network, manifests))
+    refused = allocation_problems(manifests, parts.network.config("overlay"))
+    problems += found + [problem for each in refused.values() for problem in each]
+    if found:
+        return built, None
+    if not refused:
+        found = list(scale_problems(document, parts.network, built, manifests, parts.probes))
         problems += found
-        failed, objects = failed or bool(found), made
-    return None if failed else objects
+    placeable = [manifest for position, manifest in enumerate(manifests) if position not in refused]
+    objects: Sequence[JsonObject] | None = None if found or refused else ()
+    for each in built:
+        made, wrong = place(document, parts.network, each, placeable)
+        problems += wrong
+        objects = None if wrong or objects is None else made
+    return built, objects if built else None
 
 
 def _read_all_manifests(

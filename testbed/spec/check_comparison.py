@@ -9,7 +9,10 @@ from testbed.errors import Problem
 from testbed.spec.check_probes import Names
 from testbed.spec.models import LOSS_KINDS, Comparison, Expectation, Path, Probe
 from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.parts import Parts
 from testbed.spec.source import Document, FieldPath
+
+_PLURAL: dict[Comparison, str] = {"mode": "modes", "proxy": "proxies", "path": "paths"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,16 @@ class Compared:
     written: bool
     names: Names
     baselines: Mapping[str, str]
+
+
+def compared_of(parts: Parts, names: Names) -> Compared:
+    """What an experiment compares, as far as it is sound."""
+    baselines = {
+        name: path.baseline
+        for name, path in parts.paths.items()
+        if path.baseline is not None and path.baseline in names.paths and path.baseline != name
+    }
+    return Compared(parts.compared, parts.compare is not None, names, baselines)
 
 
 def comparison_problems(
@@ -41,7 +54,7 @@ def comparison_problems(
             message = f"there is no such path{suggestion(path.baseline, others)}"
             yield document.problem(field, message, path.baseline, names_text(others))
         elif compared.by != "path":
-            yield document.problem(field, f"has no effect, as {compared.by}s are compared", path.baseline)
+            yield document.problem(field, f"has no effect, as {_PLURAL[compared.by]} are compared", path.baseline)
     if compared.written:
         few = {
             "mode": len(names.modes) < 2 and "two modes",

@@ -113,12 +113,17 @@ def _service_problems(
         yield document.problem(path, message, str(wanted), names_text(known) or "add the Service to manifests")
         return
     kind = service_type(service["spec"])
-    if kind == "ExternalName" or is_headless(service):
+    if not _has_address(service):
         what = "an ExternalName" if kind == "ExternalName" else "a headless"
         yield document.problem(path, f"{what} Service has no address of its own", str(wanted))
     elif wanted.address == "loadbalancer" and kind != "LoadBalancer":
         message = f"the Service is of type {kind}, so it has no load balancer's address"
         yield document.problem(path, message, str(wanted), f"service/{str(wanted).partition('/')[2]}")
+
+
+def _has_address(service: JsonObject) -> bool:
+    """Whether the Service has an address of its own."""
+    return service_type(service["spec"]) != "ExternalName" and not is_headless(service)
 
 
 def _service_ref(wanted: ServiceRef, service: JsonObject) -> ServiceRef:
@@ -169,7 +174,7 @@ def _ports(target: Target, around: Surroundings) -> set[tuple[str, int]] | None:
         return None
     if target.service is not None:
         service = _find_service(target.service, around)
-        if service is None:
+        if service is None or not _has_address(service):
             return None
         return {(protocol_of(entry), entry["port"]) for entry in service["spec"].get("ports") or ()}
     if target.endpoint is None or target.endpoint.kind != "node" or target.port not in NODE_PORTS:

@@ -30,13 +30,16 @@ class _Pods:
     most: int
 
 
-def allocation_problems(manifests: Sequence[Manifest], config: NetworkConfig) -> Iterator[Problem]:
-    """Services that the cluster would refuse: fields that do not go together, addresses and node ports that are out of
-    range or taken."""
-    services = list(_services(manifests))
-    refused = ServiceAllocator(config).admit_all([deepcopy(manifest.object) for manifest in services])
-    for index, error in refused.items():
-        yield from map(services[index].refusal, error.problems)
+def allocation_problems(manifests: Sequence[Manifest], config: NetworkConfig) -> dict[int, list[Problem]]:
+    """Services that the cluster would refuse, because addresses or node ports are out of range or taken: the position
+    of the manifest, and what is wrong with it."""
+    positions = [position for position, manifest in enumerate(manifests) if manifest.kind == "Service"]
+    copies = [deepcopy(manifests[position].object) for position in positions]
+    refused = ServiceAllocator(config).admit_all(copies)
+    return {
+        positions[index]: [manifests[positions[index]].refusal(problem) for problem in error.problems]
+        for index, error in refused.items()
+    }
 
 
 def service_problems(

@@ -169,7 +169,7 @@ def yaml_text(value: Any) -> str:
 
     PyYAML by itself leaves text such as ``1e3`` without quotes, which for Kubernetes and for us is a number.
     """
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cluster.field_problem import FieldProblem
-from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, object_namespace
 from testbed.errors import Problem
 from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
@@ -48,7 +48,9 @@ class Manifest:
         """What the cluster would say of the object."""
         path = parse_field(found.field)
         written = _value_at(self.object, path)
-        message = f"{found.reason} ({self.kind} {self.namespace}/{self.name})"
+        metadata = self.object.get("metadata") or {}
+        name = f" {metadata.get('namespace') or DEFAULT_NAMESPACE}/{metadata['name']}" if "name" in metadata else ""
+        message = f"{found.reason} ({self.kind}{name})"
         return self.problem(path, message, written if written is not None else found.value or None, found.allowed)
 
 

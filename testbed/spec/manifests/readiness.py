@@ -66,7 +66,7 @@ def _port_problems(manifest: Manifest, path: FieldPath, value: int | str, contai
     if not isinstance(value, str):
         yield from number_problems(manifest, path, value)
         return
-    names = [entry["name"] for entry in container.get("ports") or () if "name" in entry]
+    names = list(dict.fromkeys(entry["name"] for entry in container.get("ports") or () if "name" in entry))
     if value not in names:
         message = f"the container has no port of this name{suggestion(value, names)}"
         yield manifest.problem(path, message, value, names_text(names) or "a number, or name a port under ports")

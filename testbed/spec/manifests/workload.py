@@ -22,8 +22,7 @@ def problems(manifest: Manifest) -> Iterator[Problem]:
     yield from subdomain_problems(manifest)
     spec = manifest.spec
     template = spec.get("template") or {}
-    if "name" in (manifest.object.get("metadata") or {}):
-        yield from map(manifest.refusal, workload_problems(manifest.object))
+    yield from map(manifest.refusal, workload_problems(manifest.object))
     if spec.get("replicas", 0) > _MOST_REPLICAS:
         yield from within(manifest, ("spec", "replicas"), spec["replicas"], 0, _MOST_REPLICAS)
     yield from label_problems(manifest, ("spec", "selector", "matchLabels"), spec["selector"].get("matchLabels") or {})
