@@ -11,7 +11,7 @@ from pathlib import Path
 
 from testbed.network import netns
 from testbed.proxy import conntrack
-from testbed.proxy.rules import Change, Command, Rules, Target, changes
+from testbed.proxy.rules import Command, Rules, Target, difference
 
 LOG = logging.getLogger(__name__)
 
@@ -108,12 +108,7 @@ class NodeProxy:
 
     def _update(self, before: Target, target: Target) -> None:
         rules = self._rules[target.proxy]
-        found = {**changes(before.shared, target.shared), **changes(before.own, target.own)}
-        # A port whose policy changes moves from one mapping to the other, and is then in both differences.
-        for key in before.shared.keys() & target.own.keys():
-            found[key] = Change(before.shared[key], target.own[key])
-        for key in before.own.keys() & target.shared.keys():
-            found[key] = Change(before.own[key], target.shared[key])
+        found = difference(before, target)
         if found:
             self._installed = None
             self._run_all(rules.update(target.base, found.values(), target.pieces))

@@ -81,8 +81,21 @@ class Target:
         return (merged[key] for key in sorted(merged))
 
 
-def changes(old: Pieces, new: Pieces) -> dict[str, Change]:
-    """The differences by key. Pieces that did not change are the same object, so most are not compared at all."""
+def difference(old: Target, new: Target) -> dict[str, Change]:
+    """The pieces that are not the same in two targets of a node, by key."""
+    found = _changes(old.shared, new.shared)
+    for key, change in _changes(old.own, new.own).items():
+        # A port whose policy changes leaves one mapping for the other, and is in both differences.
+        other = found.get(key, _NO_CHANGE)
+        found[key] = Change(change.old or other.old, change.new or other.new)
+    return found
+
+
+_NO_CHANGE = Change(None, None)
+
+
+def _changes(old: Pieces, new: Pieces) -> dict[str, Change]:
+    """Pieces that did not change are the same object, so most are not compared at all."""
     if old is new:
         return {}
     found = {}
