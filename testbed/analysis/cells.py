@@ -16,12 +16,13 @@ from testbed.analysis.statistics import SAMPLES_FOR_P99, Floats
 
 ATTEMPT = ["build", "round", "attempt"]
 SERIES = ["build", "probe", "metric", "payload_bytes", "path"]
-# Metrics that describe a cell instead of measuring time or rate; they are counted, not compared.
+# Metrics that describe a cell instead of measuring time or rate; they are counted, not compared. ``lost.METRIC`` is
+# what one metric of a cell with several has lost.
 LOST = "lost"
 FLOWS = "flows"
+FAILED, LATE = "failed", "late"
+COUNTS = (LOST, FAILED, LATE)
 NO_PAYLOAD = -1
-# The arms in the order in which they are listed: the two modes, routed once more (A/A), routed at the overlay's MTU.
-ARMS = ("overlay", "routed", "routed_aa", "routed_overlay_mtu")
 
 
 @dataclass(frozen=True, order=True)
@@ -58,23 +59,43 @@ def samples_with_validity(results: Results) -> pd.DataFrame:
 
 
 def cells(samples: pd.DataFrame, experiment: Document) -> pd.DataFrame:
-    """One row per cell and metric: ``samples``, ``median``, ``p99`` (NaN below 100 samples), ``lost`` and the keys.
+    """One row per cell and metric: ``samples``, ``median``, ``p99`` (NaN below 100 samples), ``lost``, ``failed``, key.
 
     ``samples`` comes from :func:`samples_with_validity`. The figure of a rate is the median of its intervals. Rows are
     in the order in which the experiment names probes, paths, builds and payloads.
     """
-    keys = [*ATTEMPT, "position", "valid", "arm", "mode", "probe", "metric", "payload_bytes", "path"]
-    measured = samples[~samples["metric"].isin([LOST, FLOWS])]
+    keys = [*ATTEMPT, "position", "valid", "arm", "mode", "proxy", "probe", "metric", "payload_bytes", "path"]
+    measured = samples[~samples["metric"].isin(counted_metrics(samples))]
     groups = measured.groupby(keys, observed=True, sort=False)["value"]
     table = groups.agg(samples="size", median="median").reset_index()
     table["p99"] = groups.quantile(0.99).to_numpy()
     table.loc[table["samples"] < SAMPLES_FOR_P99, "p99"] = np.nan
-    cell = [*ATTEMPT, "arm", "probe", "payload_bytes", "path"]
-    text = dict.fromkeys(("build", "arm", "mode", "probe", "metric", "path"), object)
-    lost = samples[samples["metric"] == LOST].astype(text).groupby(cell)["value"].sum().rename("lost").reset_index()
-    table = table.astype(text).merge(lost, on=cell, how="left")
-    table["lost"] = table["lost"].fillna(0).astype(int)
+    table = table.astype(_TEXT)
+    for count in (LOST, FAILED):
+        table = _with_count(table, samples, count)
     return _in_order(table, experiment)
+
+
+_TEXT: dict[str, type] = dict.fromkeys(("build", "arm", "mode", "proxy", "probe", "metric", "path"), object)
+_CELL = [*ATTEMPT, "arm", "probe", "payload_bytes", "path"]
+
+
+def counted_metrics(samples: pd.DataFrame) -> list[str]:
+    """The metrics of the samples that are counted, not compared."""
+    return [name for name in samples["metric"].unique() if name.partition(".")[0] in (*COUNTS, FLOWS)]
+
+
+def _with_count(table: pd.DataFrame, samples: pd.DataFrame, count: str) -> pd.DataFrame:
+    """The cells with how much each has of a count: its metric's own where it has one, else the whole cell's."""
+    rows = samples[samples["metric"].map(lambda name: name.partition(".")[0] == count).astype(bool)].astype(
+        {key: kind for key, kind in _TEXT.items() if key in samples}
+    )
+    whole = rows[rows["metric"] == count].groupby(_CELL)["value"].sum().rename(count).reset_index()
+    own = rows[rows["metric"] != count].assign(metric=lambda frame: frame["metric"].str.removeprefix(f"{count}."))
+    own = own.groupby([*_CELL, "metric"])["value"].sum().rename("own").reset_index()
+    table = table.merge(whole, on=_CELL, how="left").merge(own, on=[*_CELL, "metric"], how="left")
+    table[count] = table["own"].fillna(table[count]).fillna(0).astype(int)
+    return table.drop(columns="own")
 
 
 def _in_order(table: pd.DataFrame, experiment: Document) -> pd.DataFrame:
@@ -110,13 +131,20 @@ def select(table: pd.DataFrame, series: Series) -> pd.DataFrame:
     return table[chosen]
 
 
-def paired(rows: pd.DataFrame, numerator: str, denominator: str, statistic: str) -> tuple[Floats, Floats]:
-    """The figures of two arms in the valid rounds that have both, ordered by round. ``rows`` belong to one series."""
-    valid = rows[rows["valid"]]
-    wide = valid[valid["arm"].isin([numerator, denominator])].pivot_table(
-        index="round", columns="arm", values=statistic, aggfunc="last"
-    )
-    if numerator not in wide or denominator not in wide:
-        return np.empty(0), np.empty(0)
-    both = wide[[numerator, denominator]].dropna()
-    return both[numerator].to_numpy(dtype=float), both[denominator].to_numpy(dtype=float)
+def paired(above: pd.DataFrame, below: pd.DataFrame, statistic: str) -> tuple[Floats, Floats]:
+    """The figures of two sides in the valid rounds that have both, ordered by round.
+
+    Each side holds the rows of one series in one arm.
+    """
+    sides = [
+        rows[rows["valid"]].groupby("round")[statistic].last().rename(name).dropna()
+        for name, rows in (("above", above), ("below", below))
+    ]
+    both = pd.concat(sides, axis=1, join="inner").sort_index()
+    return both["above"].to_numpy(dtype=float), both["below"].to_numpy(dtype=float)
+
+
+def by_side(table: pd.DataFrame) -> dict[tuple[Series, str], pd.DataFrame]:
+    """The rows of a cell table by series and arm."""
+    groups = table.groupby([*SERIES, "arm"], sort=False)
+    return {(Series(*key[:-1]), key[-1]): rows for key, rows in groups}

@@ -11,13 +11,15 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from testbed.analysis.comparisons import HEADLINE
 from testbed.analysis.load import Results, load
 from testbed.analysis.summary import summary
-from testbed.analysis.words import NONE, arm_value, place, ratio_text, varying, what, with_unit
+from testbed.analysis.words import NONE, Side, place, ratio_text, side_value, sides, varying, what, with_unit
 
 Entry = Mapping[str, Any]
-_KEYS = ("build", "probe", "metric", "payload_bytes", "path", "statistic")
+_KEYS = (
+    *("build", "probe", "metric", "payload_bytes", "path", "statistic"),
+    *("by", "within", "numerator", "denominator", "denominator_path"),
+)
 # What makes absolute times of two runs incomparable, with how it is called in the warning.
 FACTS = {
     "kernel": "kernel",
@@ -31,7 +33,7 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison (overlay/routed) in both runs; None where a run did not measure it."""
+    """One comparison in both runs; None where a run did not measure it."""
 
     key: Entry
     first: Entry | None
@@ -63,7 +65,9 @@ class RunComparison:
         for warning in self.warnings:
             yield Text(f"warning: {warning}", style="yellow")
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        for column in ("probe", "path", "routed A", "routed B", "overlay A", "overlay B", "ratio A", "ratio B", ""):
+        below, above = sides([row.key for row in self.rows])
+        figures = [f"{name} {letter}" for name in (below, above, "ratio") for letter in "AB"]
+        for column in ("probe", "path", *figures, ""):
             table.add_column(column, justify="right" if column[-2:] in (" A", " B") else "left", no_wrap=True)
         names = varying([row.key for row in self.rows])
         for row in self.rows:
@@ -73,9 +77,10 @@ class RunComparison:
     def _cells(self, row: Row, names: set[str]) -> list[str]:
         entries = (row.first, row.second)
         cells = [what(row.key), place(row.key, names)]
-        for arm in ("routed", "overlay"):
+        both: tuple[Side, Side] = ("denominator", "numerator")
+        for side in both:
             for document, entry in zip(self.documents, entries, strict=True):
-                value = None if entry is None else arm_value(document, entry, arm)
+                value = None if entry is None else side_value(document, entry, side)
                 cells.append(with_unit(value, row.key["metric"]))
         cells += [NONE if entry is None else ratio_text(entry) for entry in entries]
         overlap = row.intervals_overlap
@@ -84,7 +89,7 @@ class RunComparison:
 
 
 def compare(first: str | Path, second: str | Path) -> RunComparison:
-    """Two results folders side by side, from their samples: medians of both modes and their ratio, per probe and path.
+    """Two results folders side by side, from their samples: medians of both sides and their ratio, per probe and path.
 
     Raises :class:`testbed.errors.InputError` when either is no readable results folder.
     """
@@ -107,7 +112,7 @@ def _rows(first: Sequence[Entry], second: Sequence[Entry]) -> list[Row]:
         {
             tuple(entry[key] for key in _KEYS): entry
             for entry in entries
-            if (entry["numerator"], entry["denominator"], entry["statistic"]) == (*HEADLINE, "median")
+            if entry["headline"] and entry["statistic"] == "median"
         }
         for entries in (first, second)
     ]

@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis.cells import ARMS
-from testbed.analysis.comparisons import HEADLINE
 from testbed.analysis.load import Results
 
 
@@ -22,14 +20,15 @@ def evidence_summary(results: Results, measured: pd.DataFrame) -> list[dict[str,
     """
     keys = ["build", "path", "arm"]
     evidence = results.evidence.drop_duplicates([*keys, "round", "attempt"], keep="last")
-    # The two modes must be proven; the control arms are shown where evidence was taken of them.
-    arms = {*HEADLINE, *evidence["arm"].dropna()} & {*ARMS}
+    # What is compared must be proven; the control arms are shown where evidence was taken of them.
+    arms = {*results.plan.own_arms, *(set(evidence["arm"].dropna()) & {*results.plan.arms})}
     wanted = (measured["path"] != "") & measured["arm"].isin(arms)
     cells = measured[wanted][[*keys, "round", "attempt"]].drop_duplicates()
     joined = cells.merge(evidence, on=[*keys, "round", "attempt"], how="left")
     entries = []
     order = {path: number for number, path in enumerate(cells["path"].unique())}
-    groups = sorted(joined.groupby(keys, sort=False), key=lambda group: (order[group[0][1]], ARMS.index(group[0][2])))
+    arm_order = {arm: number for number, arm in enumerate(results.plan.arms)}
+    groups = sorted(joined.groupby(keys, sort=False), key=lambda group: (order[group[0][1]], arm_order[group[0][2]]))
     for (build, path, arm), rows in groups:
         proven = rows[rows["ok"] == True]  # noqa: E712 - a column, elementwise
         missing = rows[rows["ok"] != True]  # noqa: E712

@@ -8,9 +8,9 @@ Entry = dict[str, Any]
 
 _RATIO_FIELDS = {"ratio": "ratio", "ratio_ci_low": "ratio_ci_low", "ratio_ci_high": "ratio_ci_high"}
 _NOUNS = {
-    "ratio": "ratio overlay/routed",
-    "ratio_ci_low": "lower bound of the ratio overlay/routed",
-    "ratio_ci_high": "upper bound of the ratio overlay/routed",
+    "ratio": "ratio{pair}",
+    "ratio_ci_low": "lower bound of the ratio{pair}",
+    "ratio_ci_high": "upper bound of the ratio{pair}",
     "median": "median",
     "p99": "99th percentile",
     "loss": "loss",
@@ -26,24 +26,19 @@ def evaluate(expectation: Entry, comparisons: list[Entry], arms: list[Entry], sm
     """
     statistic = expectation.get("statistic", "ratio")
     if statistic in _RATIO_FIELDS:
-        rows = [
-            row
-            for row in comparisons
-            if (row["numerator"], row["denominator"], row["statistic"]) == ("overlay", "routed", "median")
-        ]
+        rows = [row for row in comparisons if row["headline"] and row["statistic"] == "median"]
         field = _RATIO_FIELDS[statistic]
     else:
-        modes = [expectation["mode"]] if expectation.get("mode") else ["overlay", "routed"]
-        rows = [row for row in arms if row["arm"] in modes]
+        rows = [row for row in arms if not row["control"]]
         field = statistic
+    rows = [row for row in rows if row["probe"] == expectation["probe"]]
+    pairs = {f" {row['numerator']}/{row['denominator']}" for row in rows} if statistic in _RATIO_FIELDS else set()
     observed = []
     for row in rows:
-        if row["probe"] != expectation["probe"]:
-            continue
-        if any(expectation.get(key) not in (None, row[key]) for key in ("build", "path", "payload_bytes")):
+        if any(expectation.get(key) not in (None, row[key]) for key in _KEYS):
             continue
         place = {key: row[key] for key in ("build", "path", "payload_bytes", "metric")}
-        where = {**place, "arm": row["arm"]} if "arm" in row else place
+        where = {**place, "arm": row["arm"] if "arm" in row else _which(row, pairs)}
         observed.append({**where, "value": row[field], "met": _holds(expectation, row[field])})
     if smoke:
         met, detail = None, "not judged (smoke)"
@@ -53,7 +48,7 @@ def evaluate(expectation: Entry, comparisons: list[Entry], arms: list[Entry], sm
         met = all(entry["met"] for entry in observed)
         detail = "; ".join(_observed_text(entry) for entry in observed)
     return {
-        "text": expectation_text(expectation),
+        "text": expectation_text(expectation, pairs.pop() if len(pairs) == 1 else ""),
         "met": met,
         "detail": detail,
         "observed": observed,
@@ -61,12 +56,19 @@ def evaluate(expectation: Entry, comparisons: list[Entry], arms: list[Entry], sm
     }
 
 
-def expectation_text(expectation: Entry) -> str:
-    """An expectation as a sentence, for example ``udp_rr: ratio overlay/routed on cross_leaf at most 1.5``."""
+def _which(row: Entry, pairs: set[str]) -> str:
+    """What tells a ratio from the others of its path: what is compared, where that varies, and in what."""
+    return " ".join(filter(None, (row["numerator"] if len(pairs) > 1 else "", row["within"])))
+
+
+def expectation_text(expectation: Entry, pair: str = "") -> str:
+    """An expectation as a sentence, for example ``udp_rr: ratio overlay/routed on cross_leaf at most 1.5``.
+
+    ``pair`` names what the ratio is of, with a space before it, where it is of one pair only.
+    """
     statistic = expectation.get("statistic", "ratio")
-    words = [f"{expectation['probe']}: {_NOUNS[statistic]}"]
-    if expectation.get("mode"):
-        words.append(f"in {expectation['mode']}")
+    words = [f"{expectation['probe']}: {_NOUNS[statistic].format(pair=pair)}"]
+    words += [f"in {expectation[key]}" for key in ("mode", "proxy") if expectation.get(key)]
     words.append(f"on {expectation['path']}" if expectation.get("path") else "on every path")
     if expectation.get("payload_bytes") is not None:
         words.append(f"with {expectation['payload_bytes']} bytes")
@@ -76,6 +78,7 @@ def expectation_text(expectation: Entry) -> str:
     return " ".join([*words, " and ".join(bounds)])
 
 
+_KEYS = ("build", "path", "payload_bytes", "mode", "proxy")
 _BOUNDS = (("at_least", "at least"), ("at_most", "at most"))
 
 

@@ -36,7 +36,7 @@ def kernel_path(document: Mapping[str, Any]) -> str:
     text = (
         "Beside it, the kernel's own path on this machine, without Open vSwitch: "
         f"routed {figures_text(path['routed_us'])} µs, overlay {figures_text(path['overlay_us'])} µs, "
-        f"ratio {path['ratio']:.2f} ({low:.2f}–{high:.2f} over {path['turns']} turns)"
+        f"ratio {path['ratio']:.2f} (the median of {path['turns']} turns; smallest {low:.2f}, largest {high:.2f})"
     )
     floor = document.get("tool_floor_us")
     return text + (f"; the client's own floor is {figures_text(floor)} µs." if floor else ".")

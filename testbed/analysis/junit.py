@@ -66,7 +66,7 @@ def cases(summary: Entry) -> list[Case]:
         found.append(
             Case(
                 "verdicts",
-                f"{what(entry)} {place(entry, names)}",
+                f"{what(entry)} {place(entry, names)}".strip(),
                 "failed" if failed else "skipped" if skipped else "passed",
                 f"{entry['verdict_text']}; ratio {ratio_text(entry)}",
             )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 BUSY_PCT = 10.0
+# A select group (dp_hash) has this many slots; up to so many endpoints their shares stay within 10% of 1/n.
+SLOTS, EVEN_UP_TO = 256, 40
 PORTS_PER_VSWITCHD = 25  # above, idle ports are felt in the userspace datapath, whose one thread polls them all
 
 
@@ -49,6 +51,7 @@ def limits(
             "Routes of the fabric were computed and installed by the testbed (routes: static); no routing daemon ran, "
             "so nothing here is about convergence."
         )
+    found += _spread(environment, experiment or {})
     load_pct = document["rounds"]["other_load_pct"]
     if load_pct is not None and load_pct >= BUSY_PCT:
         found.append(
@@ -63,6 +66,23 @@ def limits(
         "test agrees and the noise floor is exceeded.",
         "Exploratory comparisons are not corrected for their number.",
     ]
+    return found
+
+
+def _spread(environment: Mapping[str, Any], experiment: Mapping[str, Any]) -> list[str]:
+    """How evenly Open vSwitch can spread connections over the endpoints that were measured."""
+    if "openflow" not in (experiment.get("proxies") or ("openflow",)):
+        return []
+    of_builds = (environment.get("builds") or {}).values()
+    counts = sorted({count for facts in of_builds for count in (facts.get("endpoints") or {}).values()})
+    found = []
+    for count in (count for count in counts if count > EVEN_UP_TO):
+        fewest, most = SLOTS // count, -(-SLOTS // count)
+        found.append(
+            f"Among {count} endpoints Open vSwitch cannot give each the same share of connections: it spreads them "
+            f"over {SLOTS} slots, of which an endpoint has {fewest} or {most}, so shares deviate from 1/{count} by "
+            f"{fewest * count / SLOTS - 1:+.0%} to {most * count / SLOTS - 1:+.0%}."
+        )
     return found
 
 

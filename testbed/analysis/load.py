@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from testbed.analysis.contrasts import Plan, complete_former_summary, plan_of
 from testbed.errors import InputError, Problem
 
 FORMAT = "testbed-results/v1"
@@ -23,13 +24,24 @@ SAMPLE_COLUMNS = (
     "position",
     "arm",
     "mode",
+    "proxy",
     "path",
     "probe",
     "payload_bytes",
     "metric",
     "value",
 )
-_TEXT_COLUMNS = ("build", "arm", "mode", "path", "probe", "metric")
+# Runs from before there were proxies: OpenFlow was the only one.
+_FORMER_COLUMNS = tuple(column for column in SAMPLE_COLUMNS if column != "proxy")
+_TEXT_COLUMNS = ("build", "arm", "mode", "proxy", "path", "probe", "metric")
+_REQUEST_COLUMNS = (
+    *("build", "round", "attempt", "arm", "path", "probe"),
+    *("due_ms", "over_ms", "status", "pod", "problem"),
+)
+_EVENT_COLUMNS = (
+    *("build", "round", "attempt", "arm", "path", "probe"),
+    *("what", "written_ms", "confirmed_ms", "removed", "added"),
+)
 _ROUND_COLUMNS = ("build", "round", "attempt", "order", "started", "duration_s", "valid", "causes", "other_load_pct")
 _EVIDENCE_COLUMNS = (
     "build",
@@ -95,9 +107,28 @@ class Results:
         return _read_lines(self.directory / "evidence.jsonl", _EVIDENCE_COLUMNS)
 
     @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row per HTTP request: when it was due and over (ms from the begin of measuring), status, pod, problem."""
+        file = self.directory / "requests.csv.gz"
+        if not file.is_file():
+            return pd.DataFrame(columns=list(_REQUEST_COLUMNS))
+        return _read_table(file, _decompress(file), _REQUEST_COLUMNS, _REQUEST_TYPES)
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """One row per event of a cell: what was done when, and which pods the Service lost and won by it."""
+        return _read_lines(self.directory / "events.jsonl", _EVENT_COLUMNS)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The arms, and what is compared with what."""
+        return plan_of(self.run)
+
+    @cached_property
     def document(self) -> Document:
         """summary.json. Raises :class:`InputError` when the run has not been summarised."""
-        return _read_json(self.directory / "summary.json", hint="`testbed report DIR` makes it from the samples")
+        hint = "`testbed report DIR` makes it from the samples"
+        return complete_former_summary(_read_json(self.directory / "summary.json", hint=hint))
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -172,23 +203,40 @@ def _read_samples(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise _error(file, "no such file: the run ended before its first sample")
     text = _decompress(file)
+    if text.startswith(",".join(_FORMER_COLUMNS).encode() + b"\n"):
+        samples = _read_table(file, text, _FORMER_COLUMNS, _SAMPLE_TYPES)
+        samples.insert(_FORMER_COLUMNS.index("mode") + 1, "proxy", pd.Categorical(["openflow"] * len(samples)))
+        return samples
+    return _read_table(file, text, SAMPLE_COLUMNS, _SAMPLE_TYPES)
+
+
+_SAMPLE_TYPES = {
+    **dict.fromkeys(_TEXT_COLUMNS, "category"),
+    "round": "int32",
+    "attempt": "int32",
+    "position": "int32",
+    "payload_bytes": "Int32",
+    "value": "float64",
+}
+_REQUEST_TYPES = {
+    **dict.fromkeys(("build", "arm", "path", "probe", "pod", "problem"), "category"),
+    **dict.fromkeys(("round", "attempt", "status"), "int32"),
+    **dict.fromkeys(("due_ms", "over_ms"), "float64"),
+}
+
+
+def _read_table(file: Path, text: bytes, columns: tuple[str, ...], types: Mapping[str, str]) -> pd.DataFrame:
+    """A table with exactly these columns, without a last row that was cut off."""
     text = text[: text.rfind(b"\n") + 1]  # a row that was cut off ends in no line break
     if not text:
         raise _error(file, "the run ended before its first sample")
     header = text[: text.find(b"\n") + 1].decode("utf-8", "replace").strip()
-    if header != ",".join(SAMPLE_COLUMNS):
-        raise InputError([Problem(str(file), 1, "", "other columns than expected", header, ",".join(SAMPLE_COLUMNS))])
+    if header != ",".join(columns):
+        raise InputError([Problem(str(file), 1, "", "other columns than expected", header, ",".join(columns))])
     try:
         return pd.read_csv(
             io.BytesIO(text),
-            dtype={
-                **dict.fromkeys(_TEXT_COLUMNS, "category"),
-                "round": "int32",
-                "attempt": "int32",
-                "position": "int32",
-                "payload_bytes": "Int32",
-                "value": "float64",
-            },
+            dtype={column: types[column] for column in columns},
             keep_default_na=False,
             na_values={"payload_bytes": [""]},
         )

@@ -18,6 +18,9 @@ _NOUNS = {
     "first_packet_us": "first packet",
     "first_connection_us": "first connection",
     "throughput_mbps": "throughput",
+    "request_us": "request",
+    "stale_ms": "answers of removed pods after the event",
+    "program_ms": "time to program an endpoint change",
 }
 
 

@@ -17,11 +17,14 @@ from testbed.analysis.load import Results, load
 _LISTED_UP_TO = 3
 # Figures in the order of the page: the files' pattern and the text for who does not see the image.
 _FIGURES = {
-    "ratio.svg": "Ratio overlay over routed per path, with 95% interval and noise floor",
-    "payload_*.svg": "Median against payload, per mode",
+    "ratio.svg": "Ratio per path, with 95% interval and noise floor",
+    "sweep_*.svg": "Medians against the number of Services or endpoints",
+    "churn_*.svg": "Requests over time while pods come and go",
+    "payload_*.svg": "Median against payload",
     "scaling.svg": "Medians, ratio and flows from build to build",
-    "cdf_*.svg": "Distribution of the samples per path and mode",
+    "cdf_*.svg": "Distribution of the samples per path",
     "throughput*.svg": "Throughput per arm",
+    "shares_*.svg": "Share of the connections per endpoint",
     "rounds_*.svg": "Median of every round over time",
     "ratio_exploratory.svg": "Exploratory ratios with 95% interval and noise floor",
 }
@@ -68,7 +71,8 @@ def page(results: Results) -> str:
         environment=_environment(results.environment),
         limits=limits(document, results.environment, results.experiment),
         path_text=lambda path: facts.path_text(results.experiment, path),
-        value=lambda entry, arm: words.with_unit(words.arm_value(document, entry, arm), entry["metric"]),
+        sides=words.sides(primary),
+        value=lambda entry, side: words.with_unit(words.side_value(document, entry, side), entry["metric"]),
         words=words,
     )
 

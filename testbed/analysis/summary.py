@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from testbed.analysis.cells import (
-    ARMS,
     ATTEMPT,
+    COUNTS,
+    FAILED,
     FLOWS,
     NO_PAYLOAD,
     SERIES,
@@ -22,7 +23,8 @@ from testbed.analysis.cells import (
     select,
     series_of,
 )
-from testbed.analysis.comparisons import Comparison, compare_arms
+from testbed.analysis.comparisons import Comparison, compare_arms, denominator_series
+from testbed.analysis.contrasts import Plan
 from testbed.analysis.evidence import evidence_summary
 from testbed.analysis.expectations import evaluate
 from testbed.analysis.load import FORMAT, Document, Results, load
@@ -38,7 +40,7 @@ from testbed.analysis.statistics import (
 )
 from testbed.analysis.verdict import MINIMUM_ROUNDS
 
-_LATENCY_PROBES = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet")
+_LATENCY_PROBES = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet", "http")
 
 
 def summarise(directory: str | Path) -> Document:
@@ -60,9 +62,10 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
     samples = samples_with_validity(results)
     table = cells(samples, experiment)
     primary = primary_probe(experiment)
-    compared = compare_arms(table, primary, seed, results.smoke, resamples)
-    arms = _arms(samples, table)
-    comparisons = [_comparison(item, higher_is_better(experiment, item.series)) for item in compared]
+    plan = results.plan
+    compared = compare_arms(table, plan.contrasts, primary, seed, results.smoke, resamples)
+    arms = _arms(samples, table, plan)
+    comparisons = [_comparison(item, plan, higher_is_better(experiment, item.series)) for item in compared]
     valid = table[table["valid"]]
     evidence = evidence_summary(results, valid)
     rounds = _rounds(results)
@@ -75,14 +78,16 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
         "smoke": results.smoke,
         "started": results.run.get("started"),
         "finished": results.run.get("finished"),
+        "question": plan.question,
         "primary_probe": primary,
         "kernel_path": results.environment.get("kernel_path"),
         "tool_floor_us": results.environment.get("tool_floor_us"),
-        "method": _method(seed, resamples),
+        "method": _method(seed, resamples, plan),
         "rounds": rounds,
         "arms": arms,
         "comparisons": comparisons,
-        "flows": _flows(samples),
+        "counts": _counts(samples, plan),
+        "flows": _flows(samples, plan),
         "evidence": evidence,
         "expectations": expectations,
     }
@@ -107,7 +112,8 @@ def higher_is_better(experiment: Document, series: Series) -> bool:
     return bool(labels.get(series.probe, {}).get("higher_is_better", False))
 
 
-def _method(seed: int, resamples: int) -> Document:
+def _method(seed: int, resamples: int, plan: Plan) -> Document:
+    again = dict.fromkeys(contrast.denominator for contrast in plan.contrasts if contrast.headline)
     return {
         "estimator": "exp of the mean over valid rounds of log(numerator / denominator), paired within the round",
         "round_figure": f"median of the round's samples; 99th percentile from {SAMPLES_FOR_P99} samples a round up",
@@ -117,7 +123,8 @@ def _method(seed: int, resamples: int) -> Document:
         "test": f"two-sided sign-flip test of the log-ratios, exact up to {EXACT_UP_TO_ROUNDS} rounds",
         "correction": "Holm, over the primary family",
         "significance": SIGNIFICANCE,
-        "noise_floor": "largest absolute log bound of the A/A ratio's interval (routed twice a round)",
+        "noise_floor": "largest absolute log bound of the A/A ratio's interval"
+        + (f" ({', '.join(again)} twice a round)" if again else ""),
         "minimum_rounds": MINIMUM_ROUNDS,
         "seed": seed,
     }
@@ -143,12 +150,22 @@ def _bounds(prefix: str, interval: Interval | None) -> Document:
     return {f"{prefix}_ci_low": _number(low), f"{prefix}_ci_high": _number(high)}
 
 
-def _comparison(item: Comparison, higher_better: bool) -> Document:
+def _comparison(item: Comparison, plan: Plan, higher_better: bool) -> Document:
+    contrast = item.contrast
+    treatment = plan.treatment(contrast.numerator_arm)
     return {
         **_place(item.series),
         "statistic": item.statistic,
-        "numerator": item.numerator,
-        "denominator": item.denominator,
+        "numerator": contrast.numerator,
+        "denominator": contrast.denominator,
+        "by": contrast.by,
+        "within": contrast.within,
+        "mode": None if contrast.by == "mode" else treatment.mode,
+        "proxy": treatment.proxy,
+        "headline": contrast.headline,
+        "numerator_arm": contrast.numerator_arm,
+        "denominator_arm": contrast.denominator_arm,
+        "denominator_path": denominator_series(contrast, item.series).path,
         "role": item.role,
         "better": "higher" if higher_better else "lower",
         "rounds": item.rounds,
@@ -164,7 +181,7 @@ def _comparison(item: Comparison, higher_better: bool) -> Document:
     }
 
 
-def _arms(samples: pd.DataFrame, table: pd.DataFrame) -> list[Document]:
+def _arms(samples: pd.DataFrame, table: pd.DataFrame, plan: Plan) -> list[Document]:
     """Per series and arm, of all samples of its valid rounds merged: quantiles, the median's interval, loss."""
     valid = samples[samples["valid"]]
     groups = {
@@ -173,18 +190,20 @@ def _arms(samples: pd.DataFrame, table: pd.DataFrame) -> list[Document]:
     found = []
     for series in series_of(table):
         rows = select(table, series)
-        for arm in ARMS:
+        for arm in plan.order(rows["arm"]):
             of_arm = rows[(rows["arm"] == arm) & rows["valid"]]
             if of_arm.empty:
                 continue
             values = groups[(series.build, series.probe, series.metric, series.payload_bytes, series.path, arm)]
-            lost = int(of_arm["lost"].sum())
+            lost, failed = int(of_arm["lost"].sum()), int(of_arm[FAILED].sum())
             median, p99, p999 = np.quantile(values, [0.5, 0.99, 0.999])
             found.append(
                 {
                     **_place(series),
                     "arm": arm,
                     "mode": str(of_arm["mode"].iloc[0]),
+                    "proxy": str(of_arm["proxy"].iloc[0]),
+                    "control": plan.treatment(arm).control,
                     "rounds": len(of_arm),
                     "samples": int(values.size),
                     "median": _number(median),
@@ -192,7 +211,7 @@ def _arms(samples: pd.DataFrame, table: pd.DataFrame) -> list[Document]:
                     "p99": _number(p99) if values.size >= SAMPLES_FOR_P99 else None,
                     "p999": _number(p999) if values.size >= SAMPLES_FOR_P999 else None,
                     "lost": lost,
-                    "loss": _number(lost / (lost + values.size)),
+                    "loss": _number((lost + failed) / (lost + failed + values.size)),
                 }
             )
     return found
@@ -236,11 +255,35 @@ def _rounds(results: Results) -> Document:
     return {"builds": per_build, "void": void, "other_load_pct": _number(load_pct)}
 
 
-def _flows(samples: pd.DataFrame) -> list[Document]:
+def _counts(samples: pd.DataFrame, plan: Plan) -> list[Document]:
+    """How many requests failed, came late or were lost, per probe that says so, path and arm: per round and in all."""
+    probes = samples.loc[samples["metric"] == FAILED, "probe"].unique()
+    counted = samples[samples["probe"].isin(probes) & samples["metric"].isin(COUNTS) & samples["valid"]]
+    keys = ["build", "probe", "path", "arm", "metric"]
+    groups = {key: group["value"] for key, group in counted.groupby(keys, observed=True, sort=False)}
+    found = []
+    for build, probe, path in dict.fromkeys(key[:3] for key in groups):
+        for arm in plan.order(key[3] for key in groups if key[:3] == (build, probe, path)):
+            for metric in COUNTS:
+                values = groups.get((build, probe, path, arm, metric))
+                if values is not None:
+                    place = {"build": build, "probe": probe, "path": path, "arm": arm, "metric": metric}
+                    figures = {"median": _number(float(values.median())), "maximum": int(values.max())}
+                    found.append({**place, "rounds": len(values), "total": int(values.sum()), **figures})
+    return found
+
+
+def _flows(samples: pd.DataFrame, plan: Plan) -> list[Document]:
     """Flows per bridge, per build and arm, over the valid rounds."""
     counts = samples[(samples["metric"] == FLOWS) & samples["valid"]]
     found = []
-    for (build, arm), group in counts.groupby(["build", "arm"], observed=True, sort=False):
+    groups = dict(iter(counts.groupby(["build", "arm"], observed=True, sort=False)))
+    order = [
+        (build, arm)
+        for build in dict.fromkeys(key[0] for key in groups)
+        for arm in plan.order(key[1] for key in groups)
+    ]
+    for (build, arm), group in ((key, groups[key]) for key in order if key in groups):
         values = group["value"]
         bridges = len(values) // max(1, len(group[ATTEMPT].drop_duplicates()))
         found.append(
@@ -265,11 +308,7 @@ def _outcome(document: Document) -> Document:
     ]
     reasons += [f"build {item['build']}: no valid round" for item in document["rounds"]["builds"] if item["valid"] == 0]
     if not document["smoke"]:
-        reasons += [
-            f"{_label(item)}: {item['verdict_text']}"
-            for item in document["comparisons"]
-            if item["role"] == "primary" and item["verdict"] == "inconclusive"
-        ]
+        reasons += _inconclusive(document["comparisons"])
     reasons += [
         f"no packet evidence for {item['path']} in {item['arm']} (build {item['build']}) in "
         f"{item['rounds'] - item['ok_rounds']} of {item['rounds']} rounds: {'; '.join(item['problems'])}"
@@ -281,8 +320,20 @@ def _outcome(document: Document) -> Document:
     return {"exit_status": 1 if reasons else 0, "reasons": reasons}
 
 
+def _inconclusive(comparisons: list[Document]) -> list[str]:
+    """Each reason why primary comparisons are inconclusive once, with all that it holds for."""
+    labels: dict[str, list[str]] = {}
+    for item in comparisons:
+        if item["role"] == "primary" and item["verdict"] == "inconclusive":
+            labels.setdefault(item["verdict_text"], []).append(_label(item))
+    return [f"{', '.join(dict.fromkeys(found))}: {text}" for text, found in labels.items()]
+
+
 def _label(item: Document) -> str:
     words = [item["probe"], item["path"], item["build"] if item["build"] != "main" else ""]
+    if item["by"] == "proxy":
+        words.append(item["numerator"])
+    words.append(item["within"])
     if item["payload_bytes"] is not None:
         words.append(f"{item['payload_bytes']} bytes")
     return " ".join(word for word in words if word)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from testbed.analysis.comparisons import HEADLINE
 from testbed.analysis.facts import kernel_path
 from testbed.analysis.words import (
-    arm_value,
+    NONE,
     floor_text,
     place,
     ratio_text,
     rounds_text,
+    side_value,
+    sides,
     varying,
     what,
     with_unit,
@@ -35,17 +36,18 @@ class ResultTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         headline = [
-            entry
-            for entry in self._summary["comparisons"]
-            if (entry["numerator"], entry["denominator"], entry["statistic"]) == (*HEADLINE, "median")
+            entry for entry in self._summary["comparisons"] if entry["headline"] and entry["statistic"] == "median"
         ]
         narrow = options.max_width < _VERDICT_BESIDE_FROM
         if headline:
             yield self._table(headline, narrow)
+        elif self._summary["arms"]:
+            yield self._medians()
         if narrow:
             names = varying(headline)
             for entry in headline:
                 yield Text(f"{what(entry)} {place(entry, names)}: {entry['verdict_text']}", style=_style(entry))
+        yield from self._counts()
         if beside := kernel_path(self._summary):
             yield Text(beside)
         status = "" if self._summary["status"] == "complete" else f"; run {self._summary['status']}"
@@ -59,8 +61,8 @@ class ResultTable:
     def _table(self, entries: Sequence[Document], narrow: bool) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("path", no_wrap=True)
-        table.add_column("routed", justify="right", no_wrap=True)
-        table.add_column("overlay", justify="right", no_wrap=True)
+        for side in sides(entries):
+            table.add_column(side, justify="right", no_wrap=True)
         table.add_column("ratio (95% interval)", no_wrap=True)
         table.add_column("noise", justify="right", no_wrap=True)
         if not narrow:
@@ -78,11 +80,42 @@ class ResultTable:
             table.caption_justify = "left"
         return table
 
+    def _medians(self) -> Table:
+        """What was measured where nothing is compared: medians as they are."""
+        arms = self._summary["arms"]
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for column in ("path", "arm", "median", "95% interval over rounds", "p99", "lost"):
+            table.add_column(column, justify="left" if column in ("path", "arm") else "right", no_wrap=True)
+        names = varying(arms)
+        for heading in dict.fromkeys(what({**entry, "statistic": "median"}) for entry in arms):
+            table.add_row(Text(heading, style="italic"))
+            for entry in arms:
+                if what({**entry, "statistic": "median"}) == heading:
+                    low, high = entry["median_ci_low"], entry["median_ci_high"]
+                    figures = [with_unit(entry["median"], entry["metric"])]
+                    figures.append(
+                        NONE if low is None else " to ".join(with_unit(end, entry["metric"]) for end in (low, high))
+                    )
+                    figures += [with_unit(entry["p99"], entry["metric"]), f"{entry['lost']:,}"]
+                    table.add_row(*map(Text, (f"  {place(entry, names)}", entry["arm"], *figures)))
+        return table
+
+    def _counts(self) -> Iterator[Text]:
+        """Requests that failed, came late or were lost, where there are any."""
+        for item in self._summary["counts"]:
+            if item["total"]:
+                build = "" if item["build"] == "main" else f", {item['build']}"
+                yield Text(
+                    f"{item['probe']} {item['path']}{build}, {item['arm']}: {item['total']:,} requests "
+                    f"{item['metric']} in {item['rounds']} rounds (median {item['median']:g} a round, most "
+                    f"{item['maximum']:,})"
+                )
+
     def _cells(self, entry: Document, names: set[str]) -> list[Text]:
         return [
             Text(f"  {place(entry, names)}"),
-            Text(with_unit(arm_value(self._summary, entry, "routed"), entry["metric"])),
-            Text(with_unit(arm_value(self._summary, entry, "overlay"), entry["metric"])),
+            Text(with_unit(side_value(self._summary, entry, "denominator"), entry["metric"])),
+            Text(with_unit(side_value(self._summary, entry, "numerator"), entry["metric"])),
             Text(ratio_text(entry)),
             Text(floor_text(entry["noise_floor"])),
             Text(entry["verdict_text"], style=_style(entry)),
@@ -95,7 +128,7 @@ def render(summary: Document) -> ResultTable:
 
 
 def _style(entry: Document) -> str:
-    return "bold" if entry["verdict"] in ("higher", "lower") else ""
+    return "bold" if entry["verdict"] in ("higher", "lower") and entry["role"] == "primary" else ""
 
 
 def _expectation(item: Document) -> Text:

@@ -55,12 +55,14 @@ def judge(
     family: int,
     floor: float | None,
     smoke: bool = False,
+    exploratory: bool = False,
 ) -> Verdict:
     """The verdict on ``ratio`` = numerator / denominator.
 
     A difference is claimed only if its p-value (already corrected for the ``family`` it belongs to) is below 0.05,
     the 95% ``interval`` excludes 1, *and* the effect exceeds the noise ``floor`` (a factor >= 1) that an A/A pair
-    measured in the same run. ``family`` is 1 for a comparison that stands alone.
+    measured in the same run. ``family`` is 1 for a comparison that stands alone. An ``exploratory`` comparison, which
+    is not corrected for how many there are, suggests what a primary one says.
     """
     if smoke:
         return Verdict("not judged", "not judged (smoke)")
@@ -79,7 +81,8 @@ def judge(
     if significant and abs(math.log(ratio)) > math.log(floor):
         size = percent(ratio, signed=False).lstrip("−")
         word = comparative(metric, ratio)
-        return Verdict("higher" if ratio > 1 else "lower", f"{numerator} {size} {word} than {denominator}")
+        text = f"{numerator} {size} {word} than {denominator}"
+        return Verdict("higher" if ratio > 1 else "lower", f"suggests {text}" if exploratory else text)
     if significant:
         why = "is within the noise floor"
     elif p_value < SIGNIFICANCE:

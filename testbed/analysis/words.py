@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from testbed.analysis.metrics import figures_text, noun, unit
 
@@ -53,9 +53,12 @@ def what(entry: Entry) -> str:
 
 
 def place(entry: Entry, varying: Iterable[str]) -> str:
-    """The path, with payload and build where they vary: ``cross_leaf, 1400 B, n4``."""
+    """The path, with payload, build and proxy where they vary: ``cross_leaf, 1400 B, n4``; of two paths both."""
     names = set(varying)
-    words = [entry["path"]]
+    words = [f"{entry['path']} / {entry['denominator_path']}" if entry.get("by") == "path" else entry["path"]]
+    if "numerator" in names and entry.get("by") == "proxy":
+        words.append(entry["numerator"])
+    words.append(entry.get("within", ""))
     if "payload_bytes" in names and entry["payload_bytes"] is not None:
         words.append(f"{entry['payload_bytes']} B")
     if "build" in names:
@@ -64,23 +67,32 @@ def place(entry: Entry, varying: Iterable[str]) -> str:
 
 
 def varying(entries: Sequence[Entry]) -> set[str]:
-    """Which of payload and build differ among entries, and so have to be named."""
-    return {key for key in ("payload_bytes", "build") if len({entry[key] for entry in entries} - {None}) > 1}
+    """Which of payload, build and numerator differ among entries, and so have to be named."""
+    keys = ("payload_bytes", "build", "numerator")
+    return {key for key in keys if len({entry.get(key) for entry in entries} - {None}) > 1}
 
 
-def arm_of(document: Entry, comparison: Entry, arm: str) -> Entry | None:
-    """The figures of one arm of a comparison."""
-    keys = ("build", "probe", "metric", "payload_bytes", "path")
-    for entry in document["arms"]:
-        if entry["arm"] == arm and all(entry[key] == comparison[key] for key in keys):
-            found: Entry = entry
-            return found
-    return None
+def sides(entries: Sequence[Entry]) -> tuple[str, str]:
+    """The names of denominator and numerator, as headings over the figures of all entries."""
+    found = [tuple(dict.fromkeys(entry[side] for entry in entries)) for side in ("denominator", "numerator")]
+    below, above = (names[0] if len(names) == 1 else "" for names in found)
+    return below or "baseline", above or "compared"
 
 
-def arm_value(document: Entry, comparison: Entry, arm: str) -> float | None:
-    """The median, or p99 where the comparison is of that, of one of a comparison's arms."""
-    entry = arm_of(document, comparison, arm)
+Side = Literal["numerator", "denominator"]
+
+
+def side_of(document: Entry, comparison: Entry, side: Side) -> Entry | None:
+    """The figures of one side of a comparison, among the arms of a summary."""
+    path = comparison["denominator_path"] if side == "denominator" else comparison["path"]
+    wanted = {key: comparison[key] for key in ("build", "probe", "metric", "payload_bytes")}
+    wanted |= {"path": path, "arm": comparison[f"{side}_arm"]}
+    return next((entry for entry in document["arms"] if wanted.items() <= entry.items()), None)
+
+
+def side_value(document: Entry, comparison: Entry, side: Side) -> float | None:
+    """The median, or p99 where the comparison is of that, of one of a comparison's sides."""
+    entry = side_of(document, comparison, side)
     return None if entry is None else entry[comparison["statistic"]]
 
 

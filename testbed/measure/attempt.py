@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.measure import evidence, fidelity
 from testbed.measure.capture import capturing, pcap
+from testbed.measure.destination import Destination, Transport, resolve, transports
+from testbed.measure.evidence import Asking
+from testbed.measure.expectation import expected_of
 from testbed.measure.interface import Network, network_end
 from testbed.measure.placement import SwitchPlacement
-from testbed.measure.plan import Arm, Attempt, Cell, plan_cells, source_port, used_paths
+from testbed.measure.plan import Arm, Attempt, Cell, order_cells, plan_cells, source_port, used_paths
 from testbed.measure.probes import LATENCY_KINDS, run_probe
-from testbed.measure.probes.base import ECHO_PORT, Context, Result
+from testbed.measure.probes.base import Context, Result, serve_echo
+from testbed.measure.probes.http import HTTP_PORT
 from testbed.measure.process import ProbeFailure, Servers
 from testbed.measure.recorder import Recorder, utc_now
 from testbed.progress import Progress
-from testbed.spec.endpoints import EndpointRef, parse_endpoint
+from testbed.spec.endpoints import EndpointRef, Target, parse_endpoint, parse_target
 from testbed.spec.models import Build, Experiment
 
 _NOWHERE = EndpointRef("node", "", "")
+_NO_TARGET = Target(_NOWHERE, None, None)
 
 
 @dataclass(frozen=True)
@@ -93,26 +98,33 @@ class AttemptRun:
         return {"build": self.attempt.build, "round": self.attempt.round, "attempt": self.attempt.number}
 
     def _arm(self, arm: Arm) -> None:
-        network, experiment = self.around.network, self.around.experiment
-        mtu_bytes = network.state.config.overlay_mtu_bytes if arm.overlay_mtu else None
+        network = self.around.network
+        mtu_bytes = network.state.config.overlay_mtu_bytes if arm.control == "mtu" else None
         network.set_mode(arm.mode, mtu_bytes)
-        ends = {network_end(network, end) for path in used_paths(experiment, arm) for end in self._ends(path)}
-        pods = sorted(end for end in ends if end.kind == "pod")
+        network.set_proxy(arm.proxy)
+        asked = {path: self._asking(arm, path) for path in used_paths(self.around.experiment, arm)}
+        ends = {asking.source for asking in asked.values()}
+        ends |= {backend.endpoint for asking in asked.values() for backend in asking.destination.backends}
+        pods = sorted(end for end in (network_end(network, end) for end in ends) if end.kind == "pod")
         fidelity.check_pod_mtus(network, pods, mtu_bytes or network.state.config.pod_mtu_bytes)
-        self._take_evidence(arm)
+        self._take_evidence(arm, asked)
         before = network.bridge_counters()
         tunnelled = 0
-        for cell in plan_cells(experiment, arm):
+        for cell in order_cells(self.around.experiment, arm, self.attempt, self.around.seed):
             result = self._cell(arm, cell)
-            if cell.path and evidence.expected(network, *self._ends(cell.path)).encapsulated:
+            if cell.path and self._always_tunnelled(asked[cell.path]):
                 tunnelled += result.exchanges
         causes = fidelity.counter_causes(before, network.bridge_counters(), arm.mode, tunnelled)
         self.causes += [f"{arm.name}: {cause}" for cause in causes]
 
+    def _always_tunnelled(self, asking: Asking) -> bool:
+        network = self.around.network
+        return expected_of(network, network_end(network, asking.source), asking.destination).always_tunnelled
+
     def _cell(self, arm: Arm, cell: Cell) -> Result:
         around, position = self.around, self.cells_done
         around.progress.advance(" ".join(filter(None, (arm.name, cell.probe.label, cell.path))), 0)
-        source, target = self._ends(cell.path) if cell.path else (_NOWHERE, _NOWHERE)
+        source, target = self._ends(cell.path) if cell.path else (_NOWHERE, _NO_TARGET)
         payload_bytes = cell.probe.payload_bytes[0] if cell.payload_bytes is None else cell.payload_bytes
         if cell.probe.kind in LATENCY_KINDS:
             around.switches.together()
@@ -129,26 +141,38 @@ class AttemptRun:
                 self._source_port(cell.path),
             )
         )
-        lost = [] if result.lost is None else [("lost", [float(result.lost)])]
-        around.recorder.cell(self.attempt, position, arm, cell, [*result.values, *lost])
+        around.recorder.cell(self.attempt, position, arm, cell, [*result.values, *_lost(result)])
+        around.recorder.requests(self.attempt, arm, cell, result.requests)
+        around.recorder.happenings(self.attempt, arm, cell, result.happenings)
         self.retransmits += result.retransmits
-        if not around.loss_configured:
-            causes = fidelity.lost_causes(result.lost or 0, cell.probe.label, cell.path)
+        if not around.loss_configured and not result.loss_is_a_result:
+            causes = fidelity.lost_causes(_missing(result), cell.probe.label, cell.path)
             self.causes += [f"{arm.name}: {cause}" for cause in causes]
         self.cells_done += 1
         around.progress.advance()
         return result
 
-    def _take_evidence(self, arm: Arm) -> None:
-        network, paths = self.around.network, used_paths(self.around.experiment, arm)
-        for path in paths:
-            self.around.servers.echo(self._ends(path)[1], "udp", ECHO_PORT)
+    def _asking(self, arm: Arm, path: str) -> Asking:
+        """How the path is asked for evidence: its server, which runs when this returns, and a protocol that it takes.
+
+        Pods that are asked for pages run a server of their own; everywhere else ours answers.
+        """
+        around = self.around
+        source, target = self._ends(path)
+        cells = plan_cells(around.experiment, arm)
+        if any(cell.path == path and cell.probe.kind == "http" for cell in cells):
+            return Asking(source, resolve(around.network, target, "tcp", HTTP_PORT), "tcp", http=True)
+        # A datagram where the target takes any, with the ports that udp_rr uses; else a connection.
+        transport: Transport = next(iter(transports(around.network, target)), "tcp")
+        destination: Destination = serve_echo(around.network, around.servers, target, transport)
+        return Asking(source, destination, transport)
+
+    def _take_evidence(self, arm: Arm, asked: Mapping[str, Asking]) -> None:
+        network = self.around.network
         with capturing(network.uplinks()) as capture:
             findings = {
-                path: evidence.take(
-                    network, capture, *self._ends(path), self._source_port(path), self._marker(arm, path)
-                )
-                for path in paths
+                path: evidence.take(network, capture, asking, self._source_port(path), self._marker(arm, path))
+                for path, asking in asked.items()
             }
         for path, finding in findings.items():
             name = f"{self.attempt.build}-r{self.attempt.round}-a{self.attempt.number}-{arm.name}-{path}.pcap"
@@ -163,6 +187,21 @@ class AttemptRun:
     def _source_port(self, path: str) -> int:
         return source_port(self.around.seed, self.around.build, self.attempt.round, path)
 
-    def _ends(self, path: str) -> tuple[EndpointRef, EndpointRef]:
+    def _ends(self, path: str) -> tuple[EndpointRef, Target]:
         named = self.around.experiment.paths[path]
-        return parse_endpoint(named.source), parse_endpoint(named.target)
+        return parse_endpoint(named.source), parse_target(named.target)
+
+
+def _lost(result: Result) -> list[tuple[str, list[float]]]:
+    """How many probes were lost, as rows of the samples: of each metric where a cell has several."""
+    if result.lost is None:
+        return []
+    if result.lost_of:
+        return [(f"lost.{metric}", [float(lost)]) for metric, lost in result.lost_of.items()]
+    return [("lost", [float(result.lost)])]
+
+
+def _missing(result: Result) -> int:
+    """Requests without a good answer."""
+    failed = sum(sum(figures) for metric, figures in result.values if metric == "failed")
+    return (result.lost or 0) + int(failed)

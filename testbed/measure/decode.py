@@ -1,4 +1,4 @@
-"""Decode captured Ethernet frames as far as evidence needs: Ethernet, IPv4, UDP, and VXLAN with the frame inside it."""
+"""Decode captured Ethernet frames as far as evidence needs: Ethernet, IPv4, UDP and TCP, and what is inside VXLAN."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from testbed.cluster.values import VXLAN_UDP_PORT
 _ETHERNET = struct.Struct("!6s6sH")
 _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _UDP = struct.Struct("!HHHH")
+# RFC 9293 section 3.1, as far as the data offset.
+_TCP = struct.Struct("!HHIIB7x")
 # RFC 7348 section 5: flags (8 bits, I = 0x08), reserved (24), VNI (24), reserved (8).
 _VXLAN = struct.Struct("!B3sI")
 _VNI_IS_VALID = 0x08
 
 ETHERTYPE_IPV4 = 0x0800
+PROTOCOL_TCP = 6
 PROTOCOL_UDP = 17
 _FRAGMENT_OFFSET = 0x1FFF
 
 
 @dataclass(frozen=True)
 class Packet:
-    """One IPv4 packet in its frame. UDP fields are None for other protocols and for later fragments.
+    """One IPv4 packet in its frame. Ports are None for other protocols and for later fragments.
 
     ``inner`` is the packet that a VXLAN packet carries, and ``vni`` its network identifier.
     """
@@ -35,6 +38,8 @@ class Packet:
     protocol: int
     udp_src: int | None = None
     udp_dst: int | None = None
+    tcp_src: int | None = None
+    tcp_dst: int | None = None
     payload: bytes = b""
     vni: int | None = None
     inner: Packet | None = None
@@ -43,6 +48,11 @@ class Packet:
     def innermost(self) -> Packet:
         """The packet as the sender wrote it: what is inside a tunnel, or the packet itself."""
         return self if self.inner is None else self.inner.innermost
+
+    @property
+    def destination_port(self) -> int | None:
+        """The port that the packet goes to, of either protocol."""
+        return self.udp_dst if self.udp_dst is not None else self.tcp_dst
 
     @property
     def is_vxlan(self) -> bool:
@@ -63,12 +73,16 @@ def decode(frame: bytes) -> Packet | None:
         return None
     addresses = (_mac(eth_src), _mac(eth_dst), IPv4Address(source), IPv4Address(destination))
     segment = packet[header_bytes:length]
-    if protocol != PROTOCOL_UDP or fragment & _FRAGMENT_OFFSET or len(segment) < _UDP.size:
+    first = not fragment & _FRAGMENT_OFFSET
+    if protocol == PROTOCOL_TCP and first and len(segment) >= _TCP.size:
+        tcp_src, tcp_dst, _, _, offset = _TCP.unpack_from(segment)
+        return Packet(*addresses, ttl, protocol, tcp_src=tcp_src, tcp_dst=tcp_dst, payload=segment[(offset >> 4) * 4 :])
+    if protocol != PROTOCOL_UDP or not first or len(segment) < _UDP.size:
         return Packet(*addresses, ttl, protocol, payload=segment)
     udp_src, udp_dst, _, _ = _UDP.unpack_from(segment)
     payload = segment[_UDP.size :]
     vni, inner = _vxlan(payload) if udp_dst == VXLAN_UDP_PORT else (None, None)
-    return Packet(*addresses, ttl, protocol, udp_src, udp_dst, payload, vni, inner)
+    return Packet(*addresses, ttl, protocol, udp_src, udp_dst, payload=payload, vni=vni, inner=inner)
 
 
 def _vxlan(payload: bytes) -> tuple[int | None, Packet | None]:

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from testbed.cluster.values import ClusterState, IPAddress, Mode
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.store import Store
+from testbed.cluster.values import ClusterState, IPAddress, Mode, ProxyName
 from testbed.spec.endpoints import EndpointRef
 
 
@@ -35,8 +37,30 @@ class Network(Places, Protocol):
     def set_mode(self, mode: Mode, pod_mtu_bytes: int | None = None) -> None:
         """Switch the pod network; returns when every bridge has confirmed. The pods' MTU is the mode's by default."""
 
+    def set_proxy(self, proxy: ProxyName) -> None:
+        """Switch what balances the connections of Services; returns when it is in force on every node."""
+
     def cool(self, *endpoints: EndpointRef) -> None:
         """Empty the caches that a first packet meets: flow caches of the bridges, neighbour tables."""
+
+    @property
+    def store(self) -> Store:
+        """The cluster's objects."""
+
+    def apply(self, objects: Sequence[JsonObject]) -> Sequence[JsonObject]:
+        """Create or replace objects; returns them as they are stored."""
+
+    def wait_confirmed(self, changed: Sequence[JsonObject]) -> None:
+        """Wait until everything that carries packets has confirmed the changed objects."""
+
+    def replicas(self, namespace: str, deployment: str) -> int:
+        """How many pods a Deployment shall have."""
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> object:
+        """Let a Deployment have another number of pods; returns at once."""
+
+    def wait_settled(self) -> None:
+        """Wait until pods and endpoints are as the objects want them, and everything that carries packets knows."""
 
     def uplinks(self) -> list[tuple[str, str, str]]:
         """(element, network namespace, interface) of every fabric interface that carries IP."""

@@ -6,18 +6,37 @@ import gzip
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from testbed.measure.plan import Arm, Attempt, Cell, plan_arms
+from testbed.measure.plan import Arm, Attempt, Cell, plan_arms, plan_contrasts, plan_treatments
+from testbed.measure.probes.base import Happening, Request
 
 if TYPE_CHECKING:
     from testbed.spec.checked import CheckedExperiment
 
 FORMAT = "testbed-results/v1"
-COLUMNS = ("build", "round", "attempt", "position", "arm", "mode", "path", "probe", "payload_bytes", "metric", "value")
+COLUMNS = (
+    "build",
+    "round",
+    "attempt",
+    "position",
+    "arm",
+    "mode",
+    "proxy",
+    "path",
+    "probe",
+    "payload_bytes",
+    "metric",
+    "value",
+)
+REQUEST_COLUMNS = (
+    *("build", "round", "attempt", "arm", "path", "probe"),
+    *("due_ms", "over_ms", "status", "pod", "problem"),
+)
 # Samples are kept to 3 decimals, nanoseconds of a time in microseconds: level 1 then costs little time between cells.
 _GZIP_LEVEL = 1
 
@@ -80,6 +99,8 @@ class Recorder:
                 "builds": [build.name for build in experiment.builds],
                 "rounds": experiment.rounds,
                 "arms": [arm.name for arm in plan_arms(experiment)],
+                "treatments": [treatment.document() for treatment in plan_treatments(experiment)],
+                "contrasts": [contrast.document() for contrast in plan_contrasts(experiment)],
                 "paths": list(experiment.paths),
                 "probes": [probe.label for probe in experiment.probes],
             },
@@ -120,10 +141,32 @@ class Recorder:
     ) -> None:
         """Append the samples of one cell: a gzip member of its own, on disk when this returns."""
         payload = "" if cell.payload_bytes is None else cell.payload_bytes
-        key = f"{attempt.build},{attempt.round},{attempt.number},{position},{arm.name},{arm.mode},{cell.path},"
-        key += f"{cell.probe.label},{payload}"
+        key = (
+            f"{attempt.build},{attempt.round},{attempt.number},{position},{cell.arm_name(arm)},{arm.mode},{arm.proxy},"
+        )
+        key += f"{cell.path},{cell.probe.label},{payload}"
         rows = [f"{key},{metric},{_number(value)}\n" for metric, figures in values for value in figures]
         self._append("samples.csv.gz", gzip.compress("".join(rows).encode(), _GZIP_LEVEL))
+
+    def requests(self, attempt: Attempt, arm: Arm, cell: Cell, requests: Sequence[Request]) -> None:
+        """Append every HTTP request of a cell to requests.csv.gz: when it was due and over, and who answered it how."""
+        if not requests:
+            return
+        key = f"{attempt.build},{attempt.round},{attempt.number},{cell.arm_name(arm)},{cell.path},{cell.probe.label}"
+        rows = [
+            f"{key},{_number(each.due_ms)},{_number(each.over_ms)},{each.status},{each.pod},{each.problem}\n"
+            for each in requests
+        ]
+        if not (self.directory / "requests.csv.gz").exists():
+            rows.insert(0, ",".join(REQUEST_COLUMNS) + "\n")
+        self._append("requests.csv.gz", gzip.compress("".join(rows).encode(), _GZIP_LEVEL))
+
+    def happenings(self, attempt: Attempt, arm: Arm, cell: Cell, happenings: Sequence[Happening]) -> None:
+        """Append what was done to the cluster while a cell ran to events.jsonl."""
+        key = {"build": attempt.build, "round": attempt.round, "attempt": attempt.number}
+        where = {**key, "arm": cell.arm_name(arm), "path": cell.path, "probe": cell.probe.label}
+        for happening in happenings:
+            self._append("events.jsonl", _line({**where, **asdict(happening)}))
 
     def round(self, record: Mapping[str, Any]) -> None:
         """Append one attempt at a round to rounds.jsonl."""

@@ -21,7 +21,7 @@ from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, Context, Resu
 from testbed.measure.process import ProbeFailure, Servers, client_argv, run_program, server_sockets
 from testbed.network import netns
 from testbed.network.testbed import Testbed
-from testbed.spec.endpoints import EndpointRef, parse_endpoint
+from testbed.spec.endpoints import EndpointRef, Target, parse_endpoint
 from testbed.spec.models import Probe
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
@@ -30,11 +30,12 @@ pytestmark = pytest.mark.box
 
 
 def measured(
-    network: Any, servers: Servers, source: EndpointRef, target: EndpointRef, **fields: Any
+    network: Any, servers: Servers, source: EndpointRef, target: EndpointRef | Target, **fields: Any
 ) -> dict[str, list[float]]:
     """Run one short cell; the figures by metric, ``lost`` among them."""
     probe = Probe.model_validate({"duration_s": 0.15, "warmup_s": 0.05} | fields)
-    result: Result = run_probe(Context(network, servers, probe, source, target, probe.payload_bytes[0], 23456))
+    aim = target if isinstance(target, Target) else Target(target, None, None)
+    result: Result = run_probe(Context(network, servers, probe, source, aim, probe.payload_bytes[0], 23456))
     figures = {metric: list(values) for metric, values in result.values}
     return figures | ({} if result.lost is None else {"lost": [result.lost]})
 

@@ -37,14 +37,31 @@ def test_every_sample_is_a_row_with_its_keys(folder: Path) -> None:
 def test_values_are_read_as_they_were_written(folder: Path) -> None:
     rows = [
         ",".join(SAMPLE_COLUMNS),
-        "main,1,1,0,overlay,overlay,cross_leaf,udp_rr,64,rtt_us,171.125",
-        "main,1,1,1,routed,routed,,flow_count,,flows,40",
+        "main,1,1,0,overlay_iptables,overlay,iptables,cross_leaf,udp_rr,64,rtt_us,171.125",
+        "main,1,1,1,routed_openflow,routed,openflow,,flow_count,,flows,40",
     ]
     (folder / "samples.csv.gz").write_bytes(gzip.compress(("\n".join(rows) + "\n").encode()))
     samples = load(folder).samples
     assert list(samples["value"]) == [171.125, 40.0]
     assert list(samples["path"]) == ["cross_leaf", ""]
+    assert list(samples["proxy"]) == ["iptables", "openflow"]
     assert samples["payload_bytes"].isna().tolist() == [False, True]
+
+
+def test_runs_from_before_there_were_proxies_ran_openflow(folder: Path) -> None:
+    assert b"proxy" not in gzip.decompress((folder / "samples.csv.gz").read_bytes())
+    assert set(load(folder).samples["proxy"]) == {"openflow"}
+    assert load(folder).plan.question == "overlay against routed"
+
+
+def test_the_published_result_can_still_be_read() -> None:
+    document = load(Path(__file__).parents[2] / "results" / "reference").document
+    assert document["question"] == "overlay against routed"
+    assert {entry["control"] for entry in document["arms"]} == {"", "aa", "mtu"}
+    assert {(entry["numerator_arm"], entry["denominator_arm"]) for entry in document["comparisons"]} >= {
+        ("overlay", "routed"),
+        ("routed_overlay_mtu", "routed"),
+    }
 
 
 def test_rounds_and_evidence_are_frames(folder: Path) -> None:

@@ -302,14 +302,17 @@ def test_the_primary_probe(experiment: Document, expected: str) -> None:
 # --- expectations ----------------------------------------------------------------------------------------------------
 
 SERIES = {"build": "main", "probe": "udp_rr", "metric": "rtt_us", "payload_bytes": 64}
-PAIR = {"statistic": "median", "numerator": "overlay", "denominator": "routed"}
+PAIR = {"statistic": "median", "numerator": "overlay", "denominator": "routed", "headline": True, "by": "mode"}
+PAIR |= {"mode": None, "proxy": "openflow", "within": ""}
 COMPARISONS = [
     SERIES | PAIR | {"path": path, "ratio": ratio, "ratio_ci_low": ratio - 0.01, "ratio_ci_high": ratio + 0.01}
     for path, ratio in (("same_leaf", 1.05), ("cross_leaf", 1.2))
 ]
 ARMS = [
-    SERIES | {"path": "cross_leaf", "arm": arm, "median": median, "p99": None, "loss": 0.0}
-    for arm, median in (("overlay", 180.0), ("routed", 150.0), ("routed_aa", 999.0))
+    SERIES
+    | {"path": "cross_leaf", "arm": arm, "mode": arm.removesuffix("_aa"), "proxy": "openflow", "control": control}
+    | {"median": median, "p99": None, "loss": 0.0}
+    for arm, median, control in (("overlay", 180.0, ""), ("routed", 150.0, ""), ("routed_aa", 999.0, "aa"))
 ]
 
 

@@ -6,27 +6,40 @@ import shutil
 import struct
 import subprocess
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.cluster.values import ClusterState, NetworkConfig, NodeNetwork, PodNetwork
+from testbed.cluster.values import (
+    ClusterState,
+    IPAddress,
+    Mode,
+    NetworkConfig,
+    NodeNetwork,
+    PodNetwork,
+    ServiceEndpoint,
+    ServicePort,
+)
 from testbed.measure.capture import Frame, pcap
 from testbed.measure.decode import decode
-from testbed.measure.evidence import Expected, expected, judge
+from testbed.measure.evidence import judge
+from testbed.measure.expectation import End, Expected, expected
 from testbed.measure.probes.base import ECHO_PORT
-from testbed.spec.endpoints import parse_endpoint
+from testbed.measure.process import ProbeFailure
+from testbed.spec.endpoints import parse_endpoint, parse_target
 
 MARKER = b"testbed evidence"
 POD1, POD2 = IPv4Address("10.244.0.2"), IPv4Address("10.244.1.2")
 NODE1, NODE2 = IPv4Address("192.168.1.1"), IPv4Address("192.168.2.1")
-OVERLAY = Expected(POD1, POD2, on_fabric=True, encapsulated=True, vni=7, mode="overlay")
-ROUTED = Expected(POD1, POD2, on_fabric=True, encapsulated=False, vni=7, mode="routed")
-SAME_NODE = Expected(POD1, POD2, on_fabric=False, encapsulated=False, vni=7, mode="overlay")
+SOURCE, ENDS = frozenset({POD1}), (End(POD2, "n2", ECHO_PORT),)
+OVERLAY = Expected(SOURCE, ENDS, "n1", "n1", turn_is_node=True, mode="overlay", vni=7)
+ROUTED = replace(OVERLAY, mode="routed")
+SAME_NODE = replace(OVERLAY, ends=(End(POD2, "n1", ECHO_PORT),))
 
 
 def udp(source: IPv4Address, target: IPv4Address, ports: tuple[int, int], payload: bytes, ttl: int = 64) -> bytes:
@@ -147,7 +160,7 @@ class TestJudgement:
                 "VXLAN packets on the fabric in routed mode",
             ),
             (ROUTED, [udp(NODE1, POD2, (20000, ECHO_PORT), MARKER)], "from 192.168.1.1"),
-            (replace(ROUTED, mode="overlay"), [vxlan(request())], "was encapsulated"),
+            (replace(OVERLAY, ends=(replace(ENDS[0], is_pod=False),)), [vxlan(request())], "was encapsulated"),
             (SAME_NODE, [request()], "on one node was seen"),
         ],
     )
@@ -159,6 +172,37 @@ class TestJudgement:
     def test_without_an_answer_nothing_is_proven(self) -> None:
         frames = seen(("n1", True, vxlan(request())))
         assert judge(OVERLAY, frames, MARKER, answered=False).detail == "the probe packet was not answered"
+
+
+NODES = tuple(
+    NodeNetwork(
+        f"n{k}",
+        IPv4Address(f"192.168.{k}.1"),
+        IPv4Network(f"10.244.{k - 1}.0/24"),
+        IPv4Address(f"10.244.{k - 1}.1"),
+        "",
+        "",
+        k,
+        IPv4Address(f"10.244.{k - 1}.254"),
+    )
+    for k in (1, 2)
+)
+ADDRESSES = {"a": ("n1", POD1), "b": ("n1", IPv4Address("10.244.0.3")), "c": ("n2", POD2)}
+PODS = tuple(PodNetwork("default", name, node, ip, "", "", 10) for name, (node, ip) in ADDRESSES.items())
+EXT1 = IPv4Address("203.0.113.1")
+
+
+def network(mode: Mode, *services: ServicePort) -> Any:
+    """A cluster of two nodes with two pods on the first and one on the second, and a hostNetwork pod on the first."""
+    known = {f"node/{node.name}": node.node_ip for node in NODES} | {"ext/ext1": EXT1}
+    known |= {pod.name: pod.pod_ip for pod in PODS}
+    # A hostNetwork pod on n1: no pod of the network, but its node's address and namespace.
+    known["agent"] = NODES[0].node_ip
+    return SimpleNamespace(
+        state=ClusterState(NetworkConfig(mode=mode, vni=9), NODES, PODS, services),
+        address=lambda endpoint: known[str(endpoint)],
+        namespace={parse_endpoint("agent"): "n1"}.get,
+    )
 
 
 @pytest.mark.parametrize("mode", ["overlay", "routed"])
@@ -179,35 +223,122 @@ class TestJudgement:
     ],
 )
 def test_what_a_path_must_show(
-    mode: str, source: str, target: str, on_fabric: bool, tunnelled: bool, source_ip: str
+    mode: Mode, source: str, target: str, on_fabric: bool, tunnelled: bool, source_ip: str
 ) -> None:
-    nodes = [
-        NodeNetwork(f"n{k}", IPv4Address(f"192.168.{k}.1"), None, IPv4Address(f"10.244.{k - 1}.1"), "", "", k, None)
-        for k in (1, 2)
-    ]
-    addresses = {"a": ("n1", POD1), "b": ("n1", IPv4Address("10.244.0.3")), "c": ("n2", POD2)}
-    pods = [PodNetwork("default", name, node, ip, "", "", 10) for name, (node, ip) in addresses.items()]
-    state = ClusterState(NetworkConfig(mode=mode, vni=9), tuple(nodes), tuple(pods))
-    known = {f"node/{node.name}": node.node_ip for node in nodes} | {"ext/ext1": IPv4Address("203.0.113.1")}
-    known |= {pod.name: pod.pod_ip for pod in pods}
-    # A hostNetwork pod on n1: no pod of the network, but its node's address and namespace.
-    known["agent"] = nodes[0].node_ip
-    network = SimpleNamespace(
-        state=state, address=lambda endpoint: known[str(endpoint)], namespace={parse_endpoint("agent"): "n1"}.get
-    )
-    wanted = expected(network, parse_endpoint(source), parse_endpoint(target))
+    wanted = expected(network(mode), parse_endpoint(source), parse_target(target), "udp", ECHO_PORT)
     in_tunnel = tunnelled and mode == "overlay"
     own_address = "192.168.1.1" if source in ("node/n1", "agent") and not in_tunnel else source_ip
     elements = {"a": "n1", "b": "n1", "c": "n2", "agent": "n1"}
-    ends = {
-        f"{end}_element": elements.get(name, name.rpartition("/")[2])
-        for end, name in (("source", source), ("target", target))
-    }
-    assert wanted == Expected(IPv4Address(own_address), known[target], on_fabric, in_tunnel, 9, mode, **ends)
+    origin, goal = (elements.get(name, name.rpartition("/")[2]) for name in (source, target))
+    (end,) = wanted.ends
+    assert (wanted.sources, wanted.origin, wanted.turn) == ({IPv4Address(own_address)}, origin, origin)
+    assert (end.address, end.element, end.server_port) == (
+        network(mode).address(parse_endpoint(target)),
+        goal,
+        ECHO_PORT,
+    )
+    assert (wanted.may_stay, wanted.always_tunnelled) == (not on_fabric, in_tunnel)
+    assert wanted.asked is None and wanted.vni == 9
+
+
+class TestServices:
+    """Endpoints a (on n1) and c (on n2), asked in every way."""
+
+    ENDPOINTS = (ServiceEndpoint(POD1, 8080, "n1"), ServiceEndpoint(POD2, 8080, "n2"))
+    WEB = ServicePort(
+        "default",
+        "web",
+        "http",
+        "UDP",
+        IPv4Address("10.96.0.20"),
+        80,
+        0,
+        ENDPOINTS,
+        node_port=30080,
+        load_balancer_ip=IPv4Address("198.18.0.1"),
+    )
+
+    def wanted(self, source: str, target: str, service: ServicePort = WEB, mode: Mode = "overlay") -> Expected:
+        return expected(network(mode, service), parse_endpoint(source), parse_target(target), "udp", ECHO_PORT)
+
+    @staticmethod
+    def masks(*nodes: str) -> set[IPAddress]:
+        return {
+            ip for node in NODES if node.name in nodes for ip in (node.masquerade_ip, node.gateway_ip, node.node_ip)
+        }
+
+    def test_a_pods_address_is_preserved_to_any_endpoint(self) -> None:
+        wanted = self.wanted("b", "service/web:80")
+        assert wanted.sources == {ADDRESSES["b"][1]}
+        assert [(end.element, end.server_port) for end in wanted.ends] == [("n1", 8080), ("n2", 8080)]
+        assert (wanted.turn, wanted.front, wanted.may_stay, wanted.always_tunnelled) == ("n1", False, True, False)
+        assert self.wanted("b", "service/web:80", replace(self.WEB, endpoints=self.ENDPOINTS[1:])).always_tunnelled
+
+    def test_a_node_may_be_masked_by_an_address_of_its_own(self) -> None:
+        assert self.wanted("node/n2", "service/web:80").sources == self.masks("n2")
+
+    def test_a_node_port_masks_the_client_on_the_node_that_was_asked(self) -> None:
+        wanted = self.wanted("ext/ext1", "node/n2:30080")
+        assert wanted.sources == self.masks("n2")
+        assert (wanted.origin, wanted.turn, wanted.front) == ("ext1", "n2", True)
+        assert wanted.asked == (NODES[1].node_ip, 30080)
+
+    def test_a_local_node_port_preserves_the_client_and_stays(self) -> None:
+        wanted = self.wanted("ext/ext1", "node/n2:30080", replace(self.WEB, external_local=True))
+        assert wanted.sources == {EXT1}
+        assert [end.element for end in wanted.ends] == ["n2"]
+        assert wanted.may_stay
+
+    def test_the_fabric_chooses_the_node_of_a_load_balancer(self) -> None:
+        wanted = self.wanted("ext/ext1", "loadbalancer/web:80")
+        assert wanted.sources == self.masks("n1", "n2")
+        assert (wanted.turn, wanted.front) == ("", True)
+
+    @pytest.mark.parametrize(
+        ("target", "cause"),
+        [("service/web:81", "has no UDP port"), ("service/other:80", "has no UDP port")],
+    )
+    def test_what_cannot_be_asked(self, target: str, cause: str) -> None:
+        with pytest.raises(ProbeFailure, match=cause):
+            self.wanted("a", target)
+        with pytest.raises(ProbeFailure, match="no usable endpoint"):
+            self.wanted("a", "service/web:80", replace(self.WEB, endpoints=()))
+
+    def test_from_outside_both_legs_are_proven(self) -> None:
+        wanted = replace(self.wanted("ext/ext1", "node/n1:30080"), vni=7)
+        asked = udp(EXT1, NODES[0].node_ip, (20000, 30080), MARKER)
+        masked = vxlan(udp(IPv4Address("10.244.0.254"), POD2, (20000, 8080), MARKER))
+        front = (("ext1", True, asked), ("n1", False, asked))
+        legs = seen(*front, ("n1", True, masked), ("n2", False, masked))
+        finding = judge(wanted, legs, MARKER, True)
+        assert finding.ok, finding.detail
+        assert finding.inner is not None and finding.inner["ipv4_dst"] == str(POD2)
+        assert judge(wanted, seen(*front), MARKER, True).ok, "the endpoint on the node itself"
+        bare = vxlan(udp(EXT1, POD2, (20000, 8080), MARKER))
+        for frames, cause in (
+            (seen(("n1", True, masked), ("n2", False, masked)), "not seen on its way to 192.168.1.1 port 30080"),
+            (seen(*front, ("n1", True, bare), ("n2", False, bare)), "from 203.0.113.1 to 10.244.1.2"),
+        ):
+            assert cause in judge(wanted, frames, MARKER, True).detail
+
+    def test_the_services_own_address_must_not_reach_the_fabric(self) -> None:
+        wanted = self.wanted("b", "service/web:80", mode="routed")
+        asked = udp(ADDRESSES["b"][1], self.WEB.cluster_ip, (20000, 80), MARKER)
+        assert "own address 10.96.0.20" in judge(wanted, seen(("n1", True, asked)), MARKER, True).detail
+
+    def test_a_connection_is_evidence_too(self) -> None:
+        wanted = self.wanted("b", "service/web:80", mode="routed")
+        segment = struct.pack("!HHIIBBHHH", 40000, 8080, 0, 0, 0x50, 0x18, 0, 0, 0) + b"GET /" + MARKER
+        source = ADDRESSES["b"][1]
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0x4000, 64, 6, 0) + source.packed + POD2.packed
+        frame = bytes.fromhex("0a5800000002 0a5800000001 0800") + header + segment
+        finding = judge(wanted, seen(("n1", True, frame), ("n2", False, frame)), MARKER, True)
+        assert finding.ok, finding.detail
+        assert finding.inner is not None and (finding.inner["protocol"], finding.inner["tcp_dst"]) == ("tcp", 8080)
 
 
 def test_a_capture_with_a_gap_is_no_proof() -> None:
-    wanted = Expected(POD1, POD2, True, False, 9, "routed", source_element="n1", target_element="n2")
+    wanted = ROUTED
     whole = seen(("n1", True, request()), ("leaf1", False, request()), ("n2", False, request()))
     assert judge(wanted, whole, MARKER, True).ok
     finding = judge(wanted, whole[:2], MARKER, True)

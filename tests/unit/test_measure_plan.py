@@ -12,6 +12,7 @@ from testbed.measure import plan
 from testbed.spec.models import Build, Experiment
 
 BUILD = Build()
+PODS = {"near": {"from": "a", "to": "b"}, "far": {"from": "a", "to": "c"}}
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -40,12 +41,16 @@ def experiment(**changes: Any) -> Experiment:
     return Experiment.model_validate(fields | changes)
 
 
+def arm(name: str, **changes: Any) -> plan.Arm:
+    return next(arm for arm in plan.plan_arms(experiment(**changes)) if arm.name == name)
+
+
 def described(cells: tuple[plan.Cell, ...]) -> list[tuple[str, str, int | None]]:
     return [(cell.probe.label, cell.path, cell.payload_bytes) for cell in cells]
 
 
 def test_first_packets_come_before_anything_that_warms_the_way_up() -> None:
-    assert described(plan.plan_cells(experiment(), plan.OVERLAY)) == [
+    assert described(plan.plan_cells(experiment(), arm("overlay"))) == [
         ("first_packet", "far", None),
         ("udp_rr", "near", 64),
         ("udp_rr", "near", 1400),
@@ -57,9 +62,9 @@ def test_first_packets_come_before_anything_that_warms_the_way_up() -> None:
 
 
 def test_only_throughput_is_measured_at_the_overlays_mtu() -> None:
-    assert described(plan.plan_cells(experiment(), plan.ROUTED_OVERLAY_MTU)) == [("throughput", "far", None)]
-    assert plan.used_paths(experiment(), plan.ROUTED_OVERLAY_MTU) == ("far",)
-    assert plan.used_paths(experiment(), plan.ROUTED) == ("near", "far")
+    assert described(plan.plan_cells(experiment(), arm("routed_overlay_mtu"))) == [("throughput", "far", None)]
+    assert plan.used_paths(experiment(), arm("routed_overlay_mtu")) == ("far",)
+    assert plan.used_paths(experiment(), arm("routed")) == ("near", "far")
 
 
 def test_arms_are_those_that_the_comparison_needs() -> None:
@@ -113,5 +118,5 @@ def test_smoke_is_one_short_round_of_everything() -> None:
         "first_packet": 0.1,
         "flow_count": 0.1,
     }
-    assert described(plan.plan_cells(short, plan.ROUTED)) == described(plan.plan_cells(experiment(), plan.ROUTED))
+    assert described(plan.plan_cells(short, arm("routed"))) == described(plan.plan_cells(experiment(), arm("routed")))
     assert plan.cells_per_round(short) == 3 * 7 + 1

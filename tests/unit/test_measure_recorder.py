@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from testbed.analysis.load import load
-from testbed.measure.plan import OVERLAY, Attempt, Cell, plan_arms
+from testbed.measure.plan import Arm, Attempt, Cell, plan_arms
 from testbed.measure.recorder import FORMAT, Recorder, new_directory
 from testbed.spec.models import Probe
 from tests.unit.test_measure_plan import experiment
 
 ATTEMPT = Attempt("main", 3, 2, plan_arms(experiment()))
+OVERLAY = Arm("overlay", "overlay")
 CELL = Cell(Probe(kind="udp_rr"), "far", 64)
 
 
@@ -51,7 +52,7 @@ def test_what_is_written_is_what_the_analysis_reads(tmp_path: Path) -> None:
     results = load(tmp_path / "results")
     assert results.environment["kernel"] == "6.1"
     rows = results.samples.astype(object).where(results.samples.notna(), None).to_dict("records")
-    key = {"build": "main", "round": 3, "attempt": 2, "arm": "overlay", "mode": "overlay"}
+    key = {"build": "main", "round": 3, "attempt": 2, "arm": "overlay", "mode": "overlay", "proxy": "openflow"}
     udp = {**key, "position": 4, "path": "far", "probe": "udp_rr", "payload_bytes": 64}
     assert rows == [
         {**udp, "metric": "rtt_us", "value": 54.321},
@@ -81,7 +82,13 @@ def test_every_document_names_the_format_and_the_plan_stands_in_run_json(tmp_pat
     assert run["format"] == run["samples"]["format"] == environment["format"] == FORMAT
     assert run["status"] == "complete" and run["finished"] >= run["started"]
     assert run["plan"]["arms"] == ["overlay", "routed", "routed_aa", "routed_overlay_mtu"]
-    assert run["experiment"]["paths"]["near"] == {"from": "a", "to": "b"}
+    assert run["experiment"]["paths"]["near"] == {"from": "a", "to": "b", "baseline": None}
+    (contrast, *_) = run["plan"]["contrasts"]
+    assert (contrast["numerator"], contrast["denominator"], contrast["noise"]) == (
+        "overlay",
+        "routed",
+        ["routed_aa", "routed"],
+    )
     assert environment["builds"] == {"main": {"warnings": ["w"]}}
 
 

@@ -31,6 +31,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.modes: list[tuple[str, int | None]] = []
+        self.proxies: list[str] = []
         self.notes: list[str] = []
         self.steps = 0
         self.probe: Callable[[Context, int], Result] = lambda _, __: Result((("rtt_us", [1.0]),), lost=0, exchanges=0)
@@ -44,10 +45,16 @@ class Scene:
     @property
     def state(self) -> Any:
         pods = dict.fromkeys(("default/a", "default/b", "default/c"))
-        return SimpleNamespace(config=self.config, pod_by_key=pods)
+        return SimpleNamespace(config=self.config, pod_by_key=pods, service_ports=())
+
+    def address(self, endpoint: Any) -> str:
+        return str(endpoint)
 
     def set_mode(self, mode: str, pod_mtu_bytes: int | None = None) -> None:
         self.modes.append((mode, pod_mtu_bytes))
+
+    def set_proxy(self, proxy: str) -> None:
+        self.proxies.append(proxy)
 
     def bridge_counters(self) -> dict[str, dict[str, int]]:
         return {"n1": {"ports": 3, "tunnel_tx_packets": 0, "lost_upcalls": 0}}
@@ -99,7 +106,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(attempt_module, "run_probe", run_probe)
     monkeypatch.setattr(attempt_module.Servers, "echo", lambda *_: None)
     monkeypatch.setattr(evidence, "take", lambda *_: scene.finding)
-    monkeypatch.setattr(evidence, "expected", lambda *_: SimpleNamespace(encapsulated=True))
+    monkeypatch.setattr(attempt_module, "expected_of", lambda *_: SimpleNamespace(always_tunnelled=True))
     monkeypatch.setattr(fidelity, "check_pod_mtus", lambda *_: None)
     monkeypatch.setattr(fidelity, "read_cpu_times", lambda: CpuTimes(0, 0, 0, 0))
     return scene

@@ -5,16 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed.analysis.plots.cdf import cdf_figures
+from testbed.analysis.plots.churn import churn_figures
 from testbed.analysis.plots.data import PlotData
 from testbed.analysis.plots.payload import payload_figures
 from testbed.analysis.plots.ratio import ratio_figures
 from testbed.analysis.plots.rounds import rounds_figures
 from testbed.analysis.plots.scaling import scaling_figures
+from testbed.analysis.plots.shares import shares_figures
 from testbed.analysis.plots.style import save, styled
+from testbed.analysis.plots.sweep import sweep_figures
 from testbed.analysis.plots.throughput import throughput_figures
 
 # In the order in which the report shows them.
-_KINDS = (ratio_figures, payload_figures, scaling_figures, cdf_figures, throughput_figures, rounds_figures)
+_KINDS = (
+    ratio_figures,
+    sweep_figures,
+    churn_figures,
+    payload_figures,
+    scaling_figures,
+    cdf_figures,
+    throughput_figures,
+    shares_figures,
+    rounds_figures,
+)
 
 
 def draw(directory: str | Path) -> list[Path]:

@@ -10,57 +10,43 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
-from testbed.analysis.cells import Series, select
+from testbed.analysis.cells import ATTEMPT, select
 from testbed.analysis.metrics import noun, quantity, unit
-from testbed.analysis.plots.data import PlotData
-from testbed.analysis.plots.style import LOOKS, VOID, headline, new_figure, panels
+from testbed.analysis.plots.data import Panel, PlotData
+from testbed.analysis.plots.style import VOID, heading, line_handle, new_figure, panels, plain_number
 
 
 def rounds_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
-    """One figure per probe and metric: a panel per path, the median of each arm in each attempt at a round."""
+    """One figure per probe and metric: the median of each arm in each attempt at a round."""
     times = _times(data.results.rounds)
+    void = int((~times["ok"]).sum())
     for probe, metric in dict.fromkeys((series.probe, series.metric) for series in data.series):
-        shown = data.shown(probe, metric)
+        shown = data.panels(probe, metric, controls=True)
         columns = 1 if len(shown) == 1 else 2
-        rows = -(-len(shown) // columns)
-        void = int((~times["ok"]).sum())
         caption = data.caption(
             f"Median of {probe} in each round and arm, at the time the round began; every round runs all arms in "
-            f"an order drawn anew. {data.counted(shown, LOOKS)} per path and arm.",
+            f"an order drawn anew. {data.counted(shown)} per line.",
             f"{void} void attempt{'' if void == 1 else 's'} (shaded; crosses, at the edge where they lie outside): "
             "kept in the samples, not in the statistics."
             if void
             else "No round was void.",
         )
-        figure = new_figure(4.3 * columns + (3.6 if columns == 1 else 0), 1.95 * rows + 0.75, caption)
-        headline(figure, f"Medians per round: {noun(metric)}", probe)
-        drawn: dict[str, None] = {}
-        grid = panels(figure, len(shown), columns)
-        for index, (axes, series) in enumerate(zip(grid, shown, strict=True)):
-            drawn.update(_panel(axes, data, series, times))
-            axes.set_title(data.title(series, shown))
-            axes.set_ylabel(unit(metric) if columns > 1 else quantity(metric))
-            if index >= len(shown) - columns:
-                axes.set_xlabel("minutes since the first round began")
-        handles: list[Line2D | Patch] = [
-            Line2D(
-                [],
-                [],
-                color=LOOKS[arm].color,
-                linestyle=LOOKS[arm].line,
-                marker=LOOKS[arm].marker,
-                label=LOOKS[arm].label,
-            )
-            for arm in LOOKS
-            if arm in drawn
-        ]
+        handles: list[Line2D | Patch] = [line_handle(look) for look in data.drawn(shown)]
         if void:
             handles.append(Patch(label="void round", color=VOID, alpha=0.45))
-        if columns == 1:
-            figure.legend(handles=handles, loc="outside right upper")
-        else:
-            figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), columnspacing=1.2)
+        title = heading(f"Medians per round: {noun(metric)}", probe)
+        rows = -(-len(shown) // columns)
+        figure = new_figure(4.3 * columns + (2.6 if columns == 1 else 0), 1.95 * rows, caption, title, handles)
+        grid = panels(figure, len(shown), columns)
+        for index, (axes, panel) in enumerate(zip(grid, shown, strict=True)):
+            _panel(axes, data, panel, times)
+            axes.set_title(panel.title)
+            axes.set_ylabel(unit(metric) if columns > 1 else quantity(metric))
+            axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
+            if index >= len(shown) - columns:
+                axes.set_xlabel("minutes since the first round began")
         yield f"rounds_{probe}" + ("" if metric in ("rtt_us", "throughput_mbps") else f"_{metric}"), figure
 
 
@@ -80,15 +66,15 @@ def _times(rounds: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _panel(axes: Axes, data: PlotData, series: Series, times: pd.DataFrame) -> dict[str, None]:
-    """Draw one series; returns the arms it has."""
-    rows = select(data.cells, series).merge(times, on=["build", "round", "attempt"], how="inner")
-    arms = [arm for arm in LOOKS if (rows["arm"] == arm).any()]
-    limits = _limits(rows)
-    for arm in arms:
-        look = LOOKS[arm]
-        of_arm = rows[rows["arm"] == arm].sort_values("minute")
-        valid, void = of_arm[of_arm["valid"]], of_arm[~of_arm["valid"]]
+def _panel(axes: Axes, data: PlotData, panel: Panel, times: pd.DataFrame) -> None:
+    sides = [
+        (line.look, rows[rows["arm"] == line.arm].merge(times, on=ATTEMPT, how="inner").sort_values("minute"))
+        for line in panel.lines
+        for rows in (select(data.cells, line.series),)
+    ]
+    limits = _limits(pd.concat([rows for _, rows in sides]))
+    for look, rows in sides:
+        valid, void = rows[rows["valid"]], rows[~rows["valid"]]
         axes.plot(
             valid["minute"],
             valid["median"],
@@ -101,17 +87,17 @@ def _panel(axes: Axes, data: PlotData, series: Series, times: pd.DataFrame) -> d
         if len(void):
             middle = void["minute"] + void["minutes"] / 2
             axes.plot(middle, void["median"].clip(*limits), "x", color=look.color, markersize=5, clip_on=False)
-    for _, attempt in times[(times["build"] == series.build) & ~times["ok"]].iterrows():
+    builds = {line.series.build for line in panel.lines}
+    for _, attempt in times[times["build"].isin(builds) & ~times["ok"]].iterrows():
         axes.axvspan(
             attempt["minute"], attempt["minute"] + attempt["minutes"], color=VOID, alpha=0.45, linewidth=0, zorder=0
         )
     axes.set_ylim(*limits)
-    return dict.fromkeys(arms)
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     """The range of the valid rounds (of all when none is valid), widened: a void outlier must not flatten the rest."""
     values = (rows[rows["valid"]] if rows["valid"].any() else rows)["median"]
     low, high = float(values.min()), float(values.max())
-    margin = max((high - low) * 0.35, high * 0.02)
-    return low - margin, high + margin
+    margin = max((high - low) * 0.35, abs(high) * 0.02, 1e-9)
+    return (max(low - margin, 0.0) if low >= 0 else low - margin), high + margin

@@ -9,7 +9,9 @@ from testbed.measure.probes import (
     exchange,
     first_packet,
     flow_count,
+    http,
     icmp_rtt,
+    program,
     sockperf,
     throughput,
 )
@@ -20,13 +22,16 @@ PROBES: dict[str, Callable[[Context], Result]] = {
     "udp_rr": exchange.run,
     "tcp_rr": exchange.run,
     "tcp_crr": exchange.run,
+    "http": http.run,
     "throughput": throughput.run,
     "first_packet": first_packet.run,
     "flow_count": flow_count.run,
+    "program": program.run,
     "command": command.run,
 }
 
-# They measure time, so everything on the way shares one processor (see testbed.measure.placement).
+# They measure time, so everything on the way shares one processor (see testbed.measure.placement). Not http: the pods'
+# own servers, which answer it, run where the scheduler puts them.
 LATENCY_KINDS = frozenset({"icmp_rtt", "udp_rr", "tcp_rr", "tcp_crr", "first_packet"})
 
 

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from testbed.cluster.values import IPAddress
+from testbed.measure.destination import transports
 from testbed.measure.probes.base import PROGRAM_LIMIT_S, Context, Result
 from testbed.measure.process import ProbeFailure, run_program
 from testbed.spec.models import Probe
@@ -15,15 +17,18 @@ def run(context: Context) -> Result:
     """Runs the program at the path's source. ``{target}`` in its arguments becomes the target's address."""
     probe = context.probe
     assert probe.argv is not None and probe.metric is not None  # checked with the file
+    # A command says itself which protocol it speaks; of a Service that has one protocol only, that one.
+    destination = context.destination(next(iter(transports(context.network, context.target)), "tcp"), 0)
     if probe.server_argv is not None:
-        context.servers.ensure(context.target, _filled(probe.server_argv, context))
+        for backend in destination.backends:
+            context.servers.ensure(backend.endpoint, _filled(probe.server_argv, backend.server_ip))
     limit_s = probe.duration_s + PROGRAM_LIMIT_S
-    output = run_program(context.network, context.source, _filled(probe.argv, context), limit_s)
+    output = run_program(context.network, context.source, _filled(probe.argv, destination.address), limit_s)
     return Result(((probe.metric, parse(output.decode(errors="replace"), probe)),))
 
 
-def _filled(argv: tuple[str, ...], context: Context) -> list[str]:
-    return [word.replace("{target}", context.address) for word in argv]
+def _filled(argv: tuple[str, ...], address: IPAddress) -> list[str]:
+    return [word.replace("{target}", str(address)) for word in argv]
 
 
 def parse(output: str, probe: Probe) -> list[float]:

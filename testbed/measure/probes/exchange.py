@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import re
+import statistics
 import sys
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 
+from testbed.measure.destination import Transport
+from testbed.measure.interface import Network
 from testbed.measure.placement import on_measuring_processor
 from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, PROGRAM_LIMIT_S, Context, Result
 from testbed.measure.process import ProbeFailure, client_argv, run_program
 from testbed.network.netns import entered
+from testbed.spec.endpoints import EndpointRef
 
 _HEADER = re.compile(rb"sent=(\d+) lost=(\d+) byteorder=(little|big)\n")
 METRICS = {"udp_rr": "rtt_us", "tcp_rr": "rtt_us", "tcp_crr": "connect_rtt_us"}
 
 
 def run(context: Context) -> Result:
-    """Full round trips in microseconds, with the nanoseconds kept as decimals."""
+    """Full round trips in microseconds, with the nanoseconds kept as decimals.
+
+    In a closed loop of connections also how many there were a second: one after the other, so it is the mean's inverse.
+    """
     kind, probe = context.probe.kind, context.probe
-    protocol = "udp" if kind == "udp_rr" else "tcp"
-    context.servers.echo(context.target, protocol, ECHO_PORT)
+    protocol: Transport = "udp" if kind == "udp_rr" else "tcp"
+    destination = context.echo(protocol)
     # TCP keeps a five-tuple busy after a connection (TIME-WAIT, RFC 9293 section 3.6), so there the kernel chooses.
     source_port = context.source_port if protocol == "udp" else 0
     argv = command(
         kind,
-        context.address,
+        str(destination.address),
+        request_port=destination.request_port,
         source_port=source_port,
         payload_bytes=context.payload_bytes,
         duration_s=probe.duration_s,
@@ -33,19 +42,23 @@ def run(context: Context) -> Result:
         interval_ms=probe.interval_ms,
     )
     limit_s = probe.duration_s + probe.warmup_s + PROGRAM_LIMIT_S
-    sent_again = -_segments_sent_again(context)
+    ends = [context.source, *(backend.endpoint for backend in destination.backends)]
+    sent_again = -_segments_sent_again(context.network, ends)
     sent, lost, times_ns = parse(run_program(context.network, context.source, argv, limit_s))
     if not times_ns:
-        raise ProbeFailure(f"no answer from {context.target} ({sent} sent, {lost} lost)")
+        raise ProbeFailure(f"no answer from {context.aim} ({sent} sent, {lost} lost)")
     # TCP hides a lost packet behind a late answer. It may also only have been late, so this alone voids nothing.
-    sent_again += _segments_sent_again(context)
-    return Result(((METRICS[kind], [value / 1000 for value in times_ns]),), lost, len(times_ns), sent_again)
+    sent_again += _segments_sent_again(context.network, ends)
+    values: list[tuple[str, list[float]]] = [(METRICS[kind], [value / 1000 for value in times_ns])]
+    if kind == "tcp_crr" and probe.interval_ms is None:
+        values.append(("connections_per_s", [1e9 / statistics.fmean(times_ns)]))
+    return Result(tuple(values), lost, len(times_ns), sent_again)
 
 
-def _segments_sent_again(context: Context) -> int:
-    """By both ends' namespaces, since they were made."""
+def _segments_sent_again(network: Network, ends: Iterable[EndpointRef]) -> int:
+    """By the ends' namespaces, since they were made."""
     total = 0
-    for namespace in {context.network.namespace(end) for end in (context.source, context.target)}:
+    for namespace in {network.namespace(end) for end in ends}:
         with entered(namespace):
             total += parse_segments_sent_again(Path("/proc/thread-self/net/snmp").read_text())
     return total
@@ -61,6 +74,7 @@ def command(
     kind: str,
     address: str,
     *,
+    request_port: int = ECHO_PORT,
     payload_bytes: int,
     duration_s: float,
     warmup_s: float,
@@ -68,7 +82,7 @@ def command(
     interval_ms: float | None = None,
 ) -> list[str]:
     """The command line of our client; the words are explained in its own file."""
-    fixed = (kind, address, ECHO_PORT, source_port, payload_bytes)
+    fixed = (kind, address, request_port, source_port, payload_bytes)
     return on_measuring_processor(
         client_argv("exchange.py", *fixed, duration_s, warmup_s, interval_ms or 0, ANSWER_LIMIT_S)
     )

@@ -4,44 +4,58 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 
+from testbed.measure.destination import Destination, Transport, transports
 from testbed.measure.placement import on_measuring_processor
-from testbed.measure.probes.base import ANSWER_LIMIT_S, ECHO_PORT, PROGRAM_LIMIT_S, Context, Result
+from testbed.measure.probes.base import ANSWER_LIMIT_S, PROGRAM_LIMIT_S, Context, Result
 from testbed.measure.process import ProbeFailure, client_argv, read_line, start, stop
 
-_METRICS = {"udp": "first_packet_us", "tcp": "first_connection_us"}
+_METRICS: dict[Transport, str] = {"udp": "first_packet_us", "tcp": "first_connection_us"}
 
 
 def run(context: Context) -> Result:
-    """Empties the caches and times one exchange, a datagram and a connection in turn, until the duration is over."""
-    for protocol in _METRICS:
-        context.servers.echo(context.target, protocol, ECHO_PORT)
-    arguments = (context.address, ECHO_PORT, context.source_port, context.payload_bytes, ANSWER_LIMIT_S)
-    argv = on_measuring_processor(client_argv("first.py", *arguments))
+    """Empties the caches and times one exchange, a datagram and a connection in turn, until the duration is over.
+
+    Of a Service that has a port for only one of the two protocols, that one alone.
+    """
+    destinations = {transport: context.echo(transport) for transport in transports(context.network, context.target)}
+    if not destinations:
+        raise ProbeFailure(f"{context.aim} has no TCP or UDP port")
+    any_destination = next(iter(destinations.values()))
+    arguments = (any_destination.address, any_destination.request_port, context.source_port, context.payload_bytes)
+    argv = on_measuring_processor(client_argv("first.py", *arguments, ANSWER_LIMIT_S))
     process = start(context.network, context.source, argv, stdin=subprocess.PIPE, bufsize=0)
-    values: dict[str, list[float]] = {metric: [] for metric in _METRICS.values()}
-    lost, begin = 0, time.monotonic()
+    values: dict[str, list[float]] = {_METRICS[transport]: [] for transport in destinations}
+    lost = dict.fromkeys(values, 0)
+    begin = time.monotonic()
     try:
         read_line(process, PROGRAM_LIMIT_S)
-        while not lost + sum(map(len, values.values())) or time.monotonic() - begin < context.probe.duration_s:
-            for protocol, metric in _METRICS.items():
-                answer = _first(context, process, protocol)
+        while not _done(values, lost) or time.monotonic() - begin < context.probe.duration_s:
+            for transport, destination in destinations.items():
+                answer = _first(context, process, transport, destination)
                 if answer is None:
-                    lost += 1
+                    lost[_METRICS[transport]] += 1
                 else:
-                    values[metric].append(answer)
+                    values[_METRICS[transport]].append(answer)
     finally:
         stop(process)
     if not any(values.values()):
-        raise ProbeFailure(f"no answer to a first packet from {context.target}")
-    exchanges = sum(map(len, values.values()))
-    return Result(tuple((metric, figures) for metric, figures in values.items() if figures), lost, exchanges)
+        raise ProbeFailure(f"no answer to a first packet from {context.aim}")
+    figures = tuple((metric, found) for metric, found in values.items() if found)
+    return Result(figures, sum(lost.values()), sum(map(len, values.values())), lost_of=lost)
 
 
-def _first(context: Context, process: subprocess.Popen[bytes], protocol: str) -> float | None:
-    context.network.cool(context.source, context.target)
+def _done(values: Mapping[str, Sequence[float]], lost: Mapping[str, int]) -> bool:
+    return all(len(values[metric]) + lost[metric] for metric in values)
+
+
+def _first(
+    context: Context, process: subprocess.Popen[bytes], transport: Transport, destination: Destination
+) -> float | None:
+    context.network.cool(context.source, *(backend.endpoint for backend in destination.backends))
     assert process.stdin is not None
-    process.stdin.write(protocol.encode() + b"\n")
+    process.stdin.write(transport.encode() + b"\n")
     return parse(read_line(process, 3 * ANSWER_LIMIT_S))
 
 

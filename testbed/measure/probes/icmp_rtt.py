@@ -20,6 +20,8 @@ def run(context: Context) -> Result:
     becomes of the replies, but times each from when it was really sent.
     """
     probe = context.probe
+    if context.target.endpoint is None:
+        raise ProbeFailure(f"{context.aim} takes TCP and UDP, and no ICMP")
     total_s = probe.duration_s + probe.warmup_s
     interval_s = (probe.interval_ms or 0) / 1000
     # ping counts its own deadline in whole seconds; for less, SIGINT ends it in order.
@@ -28,11 +30,11 @@ def run(context: Context) -> Result:
     argv += ["ping", "-n", "-D", "-s", str(context.payload_bytes), "-W", str(ANSWER_LIMIT_S), "-i", f"{interval_s:.6f}"]
     if interval_s:
         argv += ["-c", str(max(1, math.floor(total_s / interval_s)))]
-    argv = on_measuring_processor([*argv, context.address])
+    argv = on_measuring_processor([*argv, str(context.network.address(context.target.endpoint))])
     output = run_program(context.network, context.source, argv, total_s + PROGRAM_LIMIT_S)
     lost, times_us = parse(output.decode(errors="replace"), probe.warmup_s, interrupted=not interval_s)
     if not times_us:
-        raise ProbeFailure(f"ping got no reply from {context.target} ({lost} lost)")
+        raise ProbeFailure(f"ping got no reply from {context.aim} ({lost} lost)")
     return Result((("rtt_us", times_us),), lost, len(times_us))
 
 

@@ -22,24 +22,30 @@ def run(context: Context) -> Result:
     The log, not the summary: what the summary calls latency is half of the round trip.
     """
     network = context.network
-    context.servers.ensure(context.target, server_argv(context.address))
+    destination = context.destination("udp", SOCKPERF_PORT)
+    for backend in destination.backends:
+        context.servers.ensure(backend.endpoint, server_argv(str(backend.server_ip), backend.server_port))
     seconds = math.ceil(context.probe.duration_s + _LEFT_OUT_S)
-    argv = client_argv(context.address, seconds, context.payload_bytes, context.source_port)
+    argv = client_argv(
+        str(destination.address), seconds, context.payload_bytes, context.source_port, destination.request_port
+    )
     output = run_program(network, context.source, argv, seconds + _IDLE_S + PROGRAM_LIMIT_S)
     lost, times_us = parse(output)
     if not times_us:
-        raise ProbeFailure(f"sockperf got no answer from {context.target}")
+        raise ProbeFailure(f"sockperf got no answer from {context.aim}")
     return Result((("rtt_us", times_us),), lost, len(times_us))
 
 
-def server_argv(address: str) -> list[str]:
+def server_argv(address: str, server_port: int = SOCKPERF_PORT) -> list[str]:
     """sockperf as a server."""
-    return on_measuring_processor(["sockperf", "server", "-i", address, "-p", str(SOCKPERF_PORT)])
+    return on_measuring_processor(["sockperf", "server", "-i", address, "-p", str(server_port)])
 
 
-def client_argv(address: str, seconds: int, payload_bytes: int, source_port: int = 0) -> list[str]:
+def client_argv(
+    address: str, seconds: int, payload_bytes: int, source_port: int = 0, request_port: int = SOCKPERF_PORT
+) -> list[str]:
     """sockperf as a client for whole seconds, with its log of every packet on standard output."""
-    argv = ["sockperf", "ping-pong", "-i", address, "-p", str(SOCKPERF_PORT), "-t", str(seconds)]
+    argv = ["sockperf", "ping-pong", "-i", address, "-p", str(request_port), "-t", str(seconds)]
     argv += ["-m", str(payload_bytes), "--client_port", str(source_port), "--full-log", "/dev/stdout"]
     return on_measuring_processor(argv)
 

@@ -21,11 +21,18 @@ _TOLERANCE_S = INTERVAL_S / 10
 def run(context: Context) -> Result:
     """Megabit per second as the receiver got it, per interval: what a sender's socket takes fills queues first."""
     probe = context.probe
-    interval = ["-i", str(INTERVAL_S), "-p", str(IPERF3_PORT), "-J"]
-    context.servers.ensure(context.target, ["iperf3", "-s", "-B", context.address, *interval])
+    destination = context.destination("udp" if probe.protocol == "udp" else "tcp", IPERF3_PORT)
+    if len(destination.backends) > 1:
+        # iperf3's connections, one to agree and one for the data, would end at different servers.
+        raise ProbeFailure(f"{context.aim} has {len(destination.backends)} endpoints, and iperf3 needs exactly one")
+    (backend,) = destination.backends
+    interval = ["-i", str(INTERVAL_S), "-J"]
+    listen = ["-B", str(backend.server_ip), "-p", str(backend.server_port)]
+    context.servers.ensure(backend.endpoint, ["iperf3", "-s", *listen, *interval])
     # iperf3 knows whole seconds only, and the receiver's figures come only after a test that was not interrupted.
     seconds = math.ceil(probe.warmup_s + probe.duration_s)
-    argv = ["iperf3", "-c", context.address, "-t", str(seconds), "--get-server-output", *interval]
+    argv = ["iperf3", "-c", str(destination.address), "-p", str(destination.request_port), "-t", str(seconds)]
+    argv += ["--get-server-output", *interval]
     # UDP: as fast as the sender can; what counts is what arrives.
     argv += ["-u", "-b", "0"] if probe.protocol == "udp" else ["-C", CONGESTION_CONTROL]
     output = run_program(context.network, context.source, argv, seconds + PROGRAM_LIMIT_S)

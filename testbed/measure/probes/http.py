@@ -1,0 +1,167 @@
+"""``http``: requests to the pods' own web servers, in a closed loop or at a fixed rate, also while pods come and go."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from testbed.measure.destination import Destination
+from testbed.measure.interface import Network
+from testbed.measure.probes.base import ANSWER_LIMIT_S, PROGRAM_LIMIT_S, Context, Happening, Request, Result
+from testbed.measure.process import ProbeFailure, client_argv, last_line, read_line, start, stop
+from testbed.spec.models import Event, Probe
+
+HTTP_PORT = 80
+_BEGIN = re.compile(r"begin (\d+)")
+# Nobody answered at all; every other problem is somebody's refusal.
+_NO_ANSWER = "timeout"
+
+
+def run(context: Context) -> Result:
+    """Times in microseconds of the requests that were answered well, and how many were not.
+
+    ``failed``: refused, reset, closed or answered with an error; ``late``: answered after ``late_ms``; ``lost``: not
+    answered within a second. Closed loop: ``requests_per_s``. With events ``stale_ms``, one figure an event that took
+    pods from the Service: how long after its write to the API one of them still answered.
+    """
+    probe, network = context.probe, context.network
+    destination = context.destination("tcp", HTTP_PORT)
+    with _scaled_back(network, probe.events):
+        process = start(network, context.source, command(destination, probe), bufsize=0)
+        try:
+            begin_ns = _begin_ns(read_line(process, PROGRAM_LIMIT_S))
+            happenings = _carry_out(context, begin_ns)
+            output, errors = process.communicate(timeout=probe.warmup_s + probe.duration_s + PROGRAM_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise ProbeFailure(f"http.py gave no result within {PROGRAM_LIMIT_S:g} s of its end") from None
+        finally:
+            stop(process)
+    if process.returncode != 0:
+        raise ProbeFailure(f"http.py ended with status {process.returncode}: {last_line(errors or output)}")
+    return result_of(probe, parse(output), happenings, context.aim)
+
+
+def command(destination: Destination, probe: Probe) -> list[str]:
+    """The command line of our client; the words are explained in its own file."""
+    where = (destination.address, destination.request_port, probe.url, probe.duration_s, probe.warmup_s)
+    return client_argv("http.py", *where, probe.rate_per_s or 0, int(probe.keep_alive), ANSWER_LIMIT_S)
+
+
+def parse(output: bytes) -> tuple[Request, ...]:
+    """Our client's last line. Raises :class:`ProbeFailure` when it is not that."""
+    try:
+        document = json.loads(output)
+        pods, problems = document["pods"], document["problems"]
+        rows = sorted(document["requests"])
+        return tuple(
+            Request(due_ns / 1e6, over_ns / 1e6, status, pods[pod], problems[problem])
+            for due_ns, over_ns, status, pod, problem in rows
+        )
+    except (ValueError, KeyError, TypeError):
+        raise ProbeFailure("the client's output is cut off") from None
+
+
+def result_of(
+    probe: Probe, requests: Sequence[Request], happenings: Sequence[Happening] = (), aim: str = "the server"
+) -> Result:
+    """The figures of a cell. Raises :class:`ProbeFailure` when no request was answered well. Pure."""
+    good = [request for request in requests if request.ok]
+    if not good:
+        problems = sorted({request.problem or f"status {request.status}" for request in requests})
+        raise ProbeFailure(f"no good answer from {aim} to {len(requests)} requests ({', '.join(problems)})")
+    lost = sum(request.problem == _NO_ANSWER for request in requests)
+    late = sum(request.took_ms > probe.late_ms for request in good)
+    values: list[tuple[str, list[float]]] = [
+        ("request_us", [request.took_ms * 1000 for request in good]),
+        ("failed", [float(len(requests) - len(good) - lost)]),
+        ("late", [float(late)]),
+    ]
+    if probe.rate_per_s is None:
+        values.append(("requests_per_s", [len(good) / probe.duration_s]))
+    stale_ms = stale_times_ms(requests, happenings)
+    if stale_ms:
+        values.append(("stale_ms", stale_ms))
+    return Result(
+        tuple(values),
+        lost,
+        len(good),
+        requests=tuple(requests),
+        happenings=tuple(happenings),
+        loss_is_a_result=bool(probe.events),
+    )
+
+
+def stale_times_ms(requests: Sequence[Request], happenings: Sequence[Happening]) -> list[float]:
+    """Of each event that removed pods: the time from its write to the last answer of one of them; 0 without any.
+
+    A name may come back with a later event; from then on its answers are right again.
+    """
+    found = []
+    for number, happening in enumerate(happenings):
+        if not happening.removed:
+            continue
+        later = happenings[number + 1 :]
+        last_ms = happening.written_ms
+        for pod in happening.removed:
+            back_ms = min((other.written_ms for other in later if pod in other.added), default=float("inf"))
+            answers = (request.over_ms for request in requests if request.ok and request.pod == pod)
+            last_ms = max([last_ms, *(over_ms for over_ms in answers if over_ms < back_ms)])
+        found.append(last_ms - happening.written_ms)
+    return found
+
+
+def _begin_ns(line: str) -> int:
+    found = _BEGIN.fullmatch(line)
+    if found is None:
+        raise ProbeFailure(f"http.py said {line!r}")
+    return int(found[1])
+
+
+@contextmanager
+def _scaled_back(network: Network, events: Sequence[Event]) -> Iterator[None]:
+    """Afterwards every Deployment that an event scales has the replicas that it has now."""
+    scales = {(event.scale.namespace, event.scale.deployment) for event in events}
+    before = {key: network.replicas(*key) for key in sorted(scales)}
+    try:
+        yield
+    finally:
+        for (namespace, deployment), replicas in before.items():
+            network.scale(namespace, deployment, replicas)
+        if before:
+            network.wait_settled()
+
+
+def _carry_out(context: Context, begin_ns: int) -> tuple[Happening, ...]:
+    """Let the events happen at their times; one that is not yet confirmed when the next is due delays it."""
+    network, found = context.network, []
+    for event in sorted(context.probe.events, key=lambda event: event.at_s):
+        before = _pods(context)
+        time.sleep(max(begin_ns + event.at_s * 1e9 - time.perf_counter_ns(), 0) / 1e9)
+        written_ns = time.perf_counter_ns()
+        network.scale(event.scale.namespace, event.scale.deployment, event.scale.replicas)
+        network.wait_settled()
+        confirmed_ns = time.perf_counter_ns()
+        after = _pods(context)
+        found.append(
+            Happening(
+                f"{event.scale.deployment} to {event.scale.replicas}",
+                (written_ns - begin_ns) / 1e6,
+                (confirmed_ns - begin_ns) / 1e6,
+                removed=tuple(sorted(before - after)),
+                added=tuple(sorted(after - before)),
+            )
+        )
+    return tuple(found)
+
+
+def _pods(context: Context) -> set[str]:
+    """The names of the pods behind the target now; none when it has no endpoint left."""
+    try:
+        backends = context.destination("tcp", HTTP_PORT).backends
+    except ProbeFailure:
+        return set()
+    return {backend.endpoint.name for backend in backends}
