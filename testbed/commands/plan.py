@@ -36,10 +36,10 @@ def plan(file: str, output: str, overrides: tuple[str, ...]) -> int:
     experiment = checked.experiment
     plans = {build.name: make_plan(checked, build) for build in experiment.builds}
     if output == "json":
-        builds = {name: plan_as_data(made, experiment.modes) for name, made in plans.items()}
+        builds = {name: plan_as_data(made, experiment.modes, experiment.proxies) for name, made in plans.items()}
         click.echo(json.dumps({"format": FORMAT, "name": experiment.name, "builds": builds}, indent=2))
     else:
         for name, made in plans.items():
             heading = f"=== build {name}\n\n" if len(plans) > 1 else ""
-            click.echo(heading + plan_as_text(made, experiment.modes))
+            click.echo(heading + plan_as_text(made, experiment.modes, experiment.proxies))
     return 0

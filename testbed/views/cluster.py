@@ -7,7 +7,6 @@ from testbed.cluster.values import ClusterState, ServicePort
 from testbed.views.columns import aligned
 from topologies.fabric import Fabric
 
-
 _SHOWN_ENDPOINTS = 4
 
 

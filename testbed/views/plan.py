@@ -5,36 +5,67 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from controllers.pipeline.compile import compile_flows
-from controllers.pipeline.flow import Flow
-from controllers.pipeline.text import Names, actions_text, bridge_names, match_words, plan_text
-from testbed.cluster.values import ClusterState, Mode
+from controllers.pipeline.compile import compile_all
+from controllers.pipeline.flow import Flow, Group
+from controllers.pipeline.text import Names, actions_text, bridge_names, flows_text, groups_text, match_words
+from testbed.cluster import identity
+from testbed.cluster.values import ClusterState, Mode, ProxyName, ServicePort
 from testbed.network.plan import Plan
-from testbed.views.cluster import nodes_table, outside_table, pods_table
+from testbed.views.cluster import nodes_table, outside_table, pods_table, services_table
 from testbed.views.columns import aligned
+from testbed.views.kernel_rules import kernel_rules
 from topologies.fabric import FabricLink, LinkEnd
 
 FORMAT = "testbed-plan/v1"
 
 
-def plan_as_text(plan: Plan, modes: tuple[Mode, ...]) -> str:
-    """One build's plan: tables first, then per mode the routes of every element and the flows of every node."""
+def plan_as_text(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, ...]) -> str:
+    """One build's plan: tables first, then per mode the routes of every element, and the flows and groups of every node
+    for each proxy, and then the rules of the kernels' proxies, which are the same in all modes. All is as it will be
+    when every pod is ready."""
+    ready = all_ready(plan.state)
     parts = [
-        nodes_table(plan.state, plan.fabric),
+        nodes_table(ready, plan.fabric),
         outside_table(plan.fabric),
-        pods_table(plan.state),
+        pods_table(ready),
+        services_table(ready),
         _links_table(plan),
     ]
     for mode in modes:
-        state = in_mode(plan.state, mode)
         parts.append(f"== mode {mode}: pod MTU {plan.pod_mtu_bytes(mode)} bytes\n")
         parts.append(_routes_table(plan, mode))
-        parts += [f"-- flows of {node.name}\n{plan_text(state, node.name)}" for node in state.nodes]
+        for words, proxy in flow_proxies(proxies).items():
+            state = with_settings(ready, mode, proxy)
+            for name, program in compile_all(state).items():
+                names = bridge_names(state, name)
+                parts.append(f"-- flows of {name}{words}\n{flows_text(program.flows(), names)}")
+                groups = program.groups()
+                if groups:
+                    parts.append(f"-- groups of {name}{words}\n{groups_text(groups, names)}")
+    for proxy in proxies:
+        if proxy != "openflow":
+            rules = kernel_rules(ready, proxy)
+            parts += [f"-- rules of {proxy} on {name}\n{text}" for name, text in rules.items()]
     return "\n".join(part for part in parts if part)
 
 
-def plan_as_data(plan: Plan, modes: tuple[Mode, ...]) -> dict[str, Any]:
+def flow_proxies(proxies: tuple[ProxyName, ...]) -> dict[str, ProxyName]:
+    """The proxies whose flows differ: openflow, and any of the kernels', each with words for a heading.
+
+    The words are empty where there is only one.
+    """
+    kernel = [proxy for proxy in proxies if proxy != "openflow"]
+    found: dict[str, ProxyName] = {}
+    if "openflow" in proxies:
+        found[" with the proxy openflow" if kernel else ""] = "openflow"
+    if kernel:
+        found[f" with the proxy {' or '.join(kernel)}" if len(proxies) > 1 else ""] = kernel[0]
+    return found
+
+
+def plan_as_data(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, ...]) -> dict[str, Any]:
     """The same as plain values that JSON can hold."""
+    ready = all_ready(plan.state)
     return {
         "nodes": [
             {
@@ -59,25 +90,78 @@ def plan_as_data(plan: Plan, modes: tuple[Mode, ...]) -> dict[str, Any]:
             {"a": _end_data(link.a), "b": _end_data(link.b), "role": link.role, "shaping": asdict(link.shaping)}
             for link in plan.fabric.links
         ],
+        "services": [_service_data(entry) for entry in plan.state.service_ports],
         "idle_ports": plan.idle_ports,
-        "modes": {mode: _mode_data(plan, mode) for mode in modes},
+        "modes": {mode: _mode_data(plan, ready, mode, proxies) for mode in modes},
+        "kernel_rules": {proxy: kernel_rules(ready, proxy) for proxy in proxies if proxy != "openflow"},
     }
 
 
-def in_mode(state: ClusterState, mode: Mode) -> ClusterState:
-    """The same cluster in another mode."""
-    return replace(state, config=replace(state.config, mode=mode))
+def all_ready(state: ClusterState) -> ClusterState:
+    """The cluster when every pod is ready: before anything runs, no endpoint is."""
+    return replace(
+        state,
+        service_ports=tuple(
+            replace(entry, endpoints=tuple(replace(endpoint, ready=True, serving=True) for endpoint in entry.endpoints))
+            for entry in state.service_ports
+        ),
+    )
 
 
-def _mode_data(plan: Plan, mode: Mode) -> dict[str, Any]:
-    state = in_mode(plan.state, mode)
+def with_settings(state: ClusterState, mode: Mode, proxy: ProxyName) -> ClusterState:
+    """The same cluster in another mode and with another proxy."""
+    return replace(state, config=replace(state.config, mode=mode, proxy=proxy))
+
+
+def _mode_data(plan: Plan, ready: ClusterState, mode: Mode, proxies: tuple[ProxyName, ...]) -> dict[str, Any]:
+    """``flows`` and ``groups`` are those of the first proxy; ``by_proxy`` those of every one whose flows differ."""
+    by_proxy = {}
+    for proxy in flow_proxies(proxies).values():
+        state = with_settings(ready, mode, proxy)
+        programs = {name: (program, bridge_names(state, name)) for name, program in compile_all(state).items()}
+        by_proxy[proxy] = {
+            "flows": {
+                name: [_flow_data(flow, names) for flow in program.flows()]
+                for name, (program, names) in programs.items()
+            },
+            "groups": {
+                name: [_group_data(group, names) for group in program.groups()]
+                for name, (program, names) in programs.items()
+            },
+        }
+    first = proxies[0] if proxies[0] in by_proxy else next(proxy for proxy in by_proxy if proxy != "openflow")
     return {
         "pod_mtu_bytes": plan.pod_mtu_bytes(mode),
         "routes": {element: [str(route) for route in routes] for element, routes in plan.routes(mode).items()},
-        "flows": {
-            node.name: [_flow_data(flow, bridge_names(state, node.name)) for flow in compile_flows(state, node.name)]
-            for node in state.nodes
-        },
+        **by_proxy[first],
+        "by_proxy": by_proxy,
+    }
+
+
+def _service_data(entry: ServicePort) -> dict[str, Any]:
+    return {
+        "namespace": entry.namespace,
+        "name": entry.name,
+        "port_name": entry.port_name,
+        "protocol": entry.protocol,
+        "service_port": entry.service_port,
+        "cluster_ip": str(entry.cluster_ip),
+        "node_port": entry.node_port,
+        "load_balancer_ip": None if entry.load_balancer_ip is None else str(entry.load_balancer_ip),
+        "group_id": identity.group_id(entry.group_number, local=False),
+        "endpoints": [
+            {"ip": str(endpoint.endpoint_ip), "target_port": endpoint.target_port, "node": endpoint.node_name}
+            for endpoint in entry.endpoints
+        ],
+    }
+
+
+def _group_data(group: Group, names: Names) -> dict[str, Any]:
+    return {
+        "group_id": group.group_id,
+        "buckets": [
+            {"weight": bucket.weight, "actions": actions_text(bucket.actions, names)} for bucket in group.buckets
+        ],
     }
 
 
