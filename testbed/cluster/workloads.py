@@ -195,6 +195,8 @@ def rollout(deployment: JsonObject, replica_sets: Iterable[JsonObject]) -> dict[
     # First go old pods that are of no use, as long as the new ones that are not yet available could be spared, too;
     # then as many of the others as there are available ones to spare.
     idle = total - least - (0 if new is None else now - _available(new))
+    if idle <= 0:
+        return target
     spare = sum(map(_available, present.values())) - least
     for wire in old:
         gone = max(0, min(idle, replicas_of(wire) - _available(wire)))
@@ -212,7 +214,8 @@ def _pods_of(replica_set: JsonObject) -> int:
 
 
 def _available(replica_set: JsonObject) -> int:
-    return int((replica_set.get("status") or {}).get("availableReplicas", 0))
+    # A status may be older than the number that was asked for last.
+    return min(int((replica_set.get("status") or {}).get("availableReplicas", 0)), replicas_of(replica_set))
 
 
 def _share(value: int | str, total: int, round_up: bool) -> int:
