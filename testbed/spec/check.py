@@ -19,7 +19,7 @@ from testbed.spec.check_network import (
     topology_problems,
 )
 from testbed.spec.check_paths import path_problems, probe_path_problems, surroundings
-from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems
+from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems, program_problems
 from testbed.spec.check_services import allocation_problems, service_problems, service_warnings
 from testbed.spec.checked import CheckedExperiment
 from testbed.spec.manifests import Manifest, distinct_objects, read_manifests
@@ -54,6 +54,7 @@ def check(
     if all_read:
         problems += service_problems(manifests, names.proxies, scales)
         problems += event_problems(document, parts.probes, manifests)
+        problems += program_problems(document, parts.probes, parts.builds, manifests)
         warnings += service_warnings(manifests)
 
     built, objects = _clusters(document, parts, manifests, problems)

@@ -151,8 +151,6 @@ def probe_path_problems(
 
 def _obstacle(probe: Probe, target: Target, around: Surroundings) -> tuple[str, str] | None:
     """Why the probe cannot ask the target, and what it could; None when it can."""
-    if probe.kind == "http" and target.port is None:
-        return "it needs a port", "the port at the end, for example web:80"
     if probe.kind == "icmp_rtt" and target.service is not None:
         return "the address of a Service does not answer ping", "a pod or a node"
     ports = _ports(target, around)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from testbed.cluster.services import selector_of
 from testbed.errors import Problem
 from testbed.spec.manifests import Manifest
-from testbed.spec.models import FIELDS_OF_KIND, Probe, ProbeKind
+from testbed.spec.models import FIELDS_OF_KIND, Build, Probe, ProbeKind
 from testbed.spec.nearest import names_text, nearest, suggestion
 from testbed.spec.source import Document, FieldPath
 
@@ -101,6 +102,25 @@ def event_problems(document: Document, probes: Mapping[int, Probe], manifests: S
                 path: FieldPath = ("probes", index, "events", number, "scale", "deployment")
                 message = f"no manifest has this Deployment{suggestion(wanted, known)}"
                 yield document.problem(path, message, wanted, names_text(known) or "add the Deployment to manifests")
+
+
+def program_problems(
+    document: Document, probes: Mapping[int, Probe], builds: Mapping[int, Build], manifests: Sequence[Manifest]
+) -> Iterator[Problem]:
+    """A probe of kind program in a build that has no EndpointSlice which the cluster leaves to others."""
+    owners = {manifest.owner for manifest in manifests if manifest.object.get("endpoints")}
+    written = any(
+        manifest.kind == "Service"
+        and not selector_of(manifest.object)
+        and (manifest.namespace, manifest.name) in owners
+        for manifest in manifests
+    )
+    for index, probe in probes.items():
+        for build in builds.values() if probe.kind == "program" and not written else ():
+            if build.generate is None or build.generate.endpoints == 0:
+                message = f"there is no endpoint to change in build {build.name}"
+                allowed = "generate in the build, or a Service without selector and an EndpointSlice in the manifests"
+                yield document.problem(("probes", index), message, allowed=allowed)
 
 
 def _command_problems(document: Document, path: FieldPath, probe: Probe) -> Iterator[Problem]:

@@ -80,16 +80,19 @@ def service_warnings(manifests: Sequence[Manifest]) -> Iterator[str]:
         if selector and not _selected(manifest, pods):
             yield str(manifest.problem(("spec", "selector"), "no pod of the manifests has these labels", selector))
     for manifest in manifests:
-        owner = _owner(manifest)
+        owner = manifest.owner
         if owner is None:
             continue
         path: FieldPath = ("metadata", "name") if manifest.kind == "Endpoints" else ("metadata", "labels")
-        service = services.get((manifest.namespace, owner))
-        if service is None:
-            named = f"there is no Service {owner} in namespace {manifest.namespace}" if owner else "names no Service"
-            yield str(manifest.problem(path, f"has no effect: {named}", allowed=f"the label {SERVICE_NAME_LABEL}"))
+        service = services.get(owner)
+        if not owner[1]:
+            message = f"has no effect without the label {SERVICE_NAME_LABEL}, which names the Service"
+            yield str(manifest.problem(path, message))
+        elif service is None:
+            message = f"has no effect: there is no Service {owner[1]} in namespace {owner[0]}"
+            yield str(manifest.problem(path, message))
         elif manifest.kind == "Endpoints" and selector_of(service.object):
-            message = f"has no effect: the Service {owner} has a selector, so its endpoints are the pods it selects"
+            message = f"has no effect: the Service {owner[1]} has a selector, so its endpoints are the pods it selects"
             yield str(manifest.problem(path, message))
 
 
@@ -141,24 +144,13 @@ def _target_port_problems(service: Manifest, selected: Sequence[_Pods]) -> Itera
         yield service.problem(("spec", "ports", index, "targetPort"), message, name, allowed)
 
 
-def _owner(manifest: Manifest) -> str | None:
-    """The name of the Service whose endpoints the object lists; None for an object that lists none."""
-    if manifest.kind == "Endpoints":
-        return manifest.name
-    if manifest.kind == "EndpointSlice":
-        labels: Mapping[str, str] = manifest.object["metadata"].get("labels") or {}
-        return labels.get(SERVICE_NAME_LABEL, "")
-    return None
-
-
 def _listed_endpoints(manifests: Sequence[Manifest]) -> Counter[tuple[str, str]]:
     """Namespace and name of a Service to how many endpoints EndpointSlices and Endpoints give it."""
     sizes: Counter[tuple[str, str]] = Counter()
     for manifest in manifests:
-        owner = _owner(manifest)
-        if owner is not None:
+        if manifest.owner is not None:
             subsets = manifest.object.get("subsets") or ()
-            sizes[manifest.namespace, owner] += len(manifest.object.get("endpoints") or ()) + sum(
+            sizes[manifest.owner] += len(manifest.object.get("endpoints") or ()) + sum(
                 len(subset.get(name) or ()) for subset in subsets for name in ("addresses", "notReadyAddresses")
             )
     return sizes

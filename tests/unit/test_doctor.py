@@ -35,7 +35,7 @@ def machine(**changes: object) -> Facts:
         memory_mib=4096,
         root_box=None,
         rootless_box=WORKING,
-        modules={"openvswitch": "loaded", "ip_vs": "loadable"},
+        modules={"openvswitch": "loaded", "ip_vs": "loadable", "sctp": "loadable"},
         tools=dict.fromkeys(TOOLS, "1.0"),
         python_packages={"mininet": "2.3.0.dev6", "ryu": "4.34", "os-ken": "4.2.2"},
     )
@@ -106,6 +106,28 @@ def test_netem_is_missed_only_by_those_who_ask_for_it() -> None:
     assert state_of(facts, "netem") == "optional"
     (lacking,) = missing(facts, Needs(features=(("netem", "links of role wan have delay"),)))
     assert str(lacking) == "netem: links of role wan have delay; Error: Specified qdisc kind is unknown."
+
+
+def test_a_kernel_without_ipvs_is_missed_only_by_those_who_ask_for_it() -> None:
+    box = without(WORKING, proxy_ipvs="modprobe: FATAL: Module ip_vs not found")
+    facts = machine(rootless_box=box)
+    assert blockers(facts) == () and state_of(facts, "proxy_ipvs") == "optional"
+    (lacking,) = missing(facts, Needs(features=(("proxy_ipvs", "proxy: ipvs"),)))
+    assert str(lacking) == "proxy_ipvs: proxy: ipvs; modprobe: FATAL: Module ip_vs not found"
+    assert "modprobe -a ip_vs" in lacking.remedy
+
+
+def test_ipvs_without_root_is_told_to_use_root() -> None:
+    facts = machine(rootless_box=without(WORKING, proxy_ipvs="/proc/sys/net/ipv4/vs/conntrack is not there"))
+    (lacking,) = missing(facts, Needs(features=(("proxy_ipvs", "proxy: ipvs"),)))
+    assert lacking.remedy.startswith("run it as root")
+
+
+def test_a_module_that_is_absent_is_missed_with_its_reason() -> None:
+    needs = Needs(modules=(("sctp", "service signalling has a port of protocol SCTP"),))
+    assert missing(machine(), needs) == ()
+    (lacking,) = missing(machine(modules={"openvswitch": "loaded", "sctp": "absent"}), needs)
+    assert str(lacking) == "module sctp: this kernel has none; service signalling has a port of protocol SCTP"
 
 
 def test_everything_that_is_missing_is_told_at_once_with_one_command_for_the_packages() -> None:

@@ -56,3 +56,30 @@ def test_everything_that_is_used_is_needed_and_nothing_else(tmp_path: Path) -> N
         "my-server": "probe mine",
     }
     assert dict(experiment_needs(checked, "user", probes=False).tools) == {"my-web-server": "container web of pod b"}
+
+
+_SERVICES = """\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: signalling}
+spec: {selector: {app: a}, ports: [{port: 80, protocol: SCTP}]}
+"""
+
+
+def test_a_kernel_proxy_needs_its_programs_and_its_kernel_features(tmp_path: Path) -> None:
+    text = _EXPERIMENT.replace("topology:", "proxies: [openflow, iptables, nftables, ipvs]\ntopology:")
+    (tmp_path / "experiment.yaml").write_text(text)
+    (tmp_path / "pods.yaml").write_text(_PODS)
+    checked = load_experiment(tmp_path / "experiment.yaml")
+    needs = experiment_needs(checked, "user", probes=False)
+    assert {name for name, _ in needs.features} >= {"proxy_iptables", "proxy_nftables", "proxy_ipvs"}
+    assert {"iptables-restore", "nft", "ipvsadm", "ipset", "sysctl"} <= {name for name, _ in needs.tools}
+    assert needs.modules == ()
+
+
+def test_a_service_of_protocol_sctp_needs_the_module(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(_EXPERIMENT)
+    (tmp_path / "pods.yaml").write_text(_PODS + _SERVICES)
+    needs = experiment_needs(load_experiment(tmp_path / "experiment.yaml"), "user")
+    assert needs.modules == (("sctp", "service signalling has a port of protocol SCTP"),)

@@ -39,6 +39,15 @@ def test_the_trial_sees_whether_tap_devices_may_be_opened() -> None:
     assert try_box(rootless=os.geteuid() != 0).feature("tun").ok == may_open
 
 
+def test_a_trial_that_works_may_say_more() -> None:
+    """The rules of the trials are read by the programs themselves: a syntax error would look like a kernel's lack."""
+    box = try_box(rootless=os.geteuid() != 0)
+    for name in ("proxy_iptables", "proxy_nftables"):
+        assert "syntax" not in box.feature(name).detail
+    if box.feature("proxy_iptables").ok:
+        assert box.feature("proxy_iptables").detail.startswith("iptables v")
+
+
 def test_a_program_that_is_nowhere_is_named() -> None:
     with pytest.raises(MachineError, match="no-such-program: not installed; needed for container web"):
         require(Needs(tools=(("no-such-program", "container web"),)))

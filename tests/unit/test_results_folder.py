@@ -10,7 +10,7 @@ import pytest
 
 from testbed.errors import InputError
 from testbed.experiment_run import mark_partial
-from testbed.results_folder import choose_folder, give_to_invoking_user
+from testbed.results_folder import choose_folder, discard_empty, give_to_invoking_user
 from testbed.running import free_name
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, object_namespace
+from testbed.cluster.services import SERVICE_NAME_LABEL
 from testbed.errors import Problem
 from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
@@ -39,6 +40,15 @@ class Manifest:
     def spec(self) -> JsonObject:
         """The object's spec; empty where it has none."""
         return self.object.get("spec") or {}
+
+    @property
+    def owner(self) -> tuple[str, str] | None:
+        """Namespace and name ("" without one) of the Service whose endpoints the object lists; None for other kinds."""
+        if self.kind == "Endpoints":
+            return self.namespace, self.name
+        if self.kind == "EndpointSlice":
+            return self.namespace, (self.object["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL, "")
+        return None
 
     def problem(self, path: FieldPath, message: str, value: Any = None, allowed: str = "") -> Problem:
         """A problem of one of the object's fields."""
