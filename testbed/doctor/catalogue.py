@@ -35,6 +35,10 @@ TOOLS: Mapping[str, Tool] = {
         Tool("busybox", "busybox", "image busybox", ()),
         Tool("nginx", "nginx-light", "image nginx", ("-v",)),
         Tool("nft", "nftables", "refusing connections to Services without endpoints", always=True),
+        Tool("iptables-restore", "iptables", "proxy: iptables, proxy: ipvs"),
+        Tool("ipset", "ipset", "proxy: ipvs"),
+        Tool("ipvsadm", "ipvsadm", "proxy: ipvs", ()),
+        Tool("sysctl", "procps", "proxy: ipvs"),
         Tool("ethtool", "ethtool", "looking at offloads by hand"),
     )
 }

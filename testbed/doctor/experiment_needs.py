@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 # Probes that start a program; the others are the testbed's own.
 _PROBE_TOOLS = {"icmp_rtt": "ping", "throughput": "iperf3"}
+# The kernels' proxies; the bridges' needs nothing that not every network needs.
+_PROXY_TOOLS = {
+    "iptables": ("iptables-restore",),
+    "nftables": ("nft",),
+    "ipvs": ("ipvsadm", "ipset", "iptables-restore", "sysctl"),
+}
 
 
 def experiment_needs(checked: CheckedExperiment, datapath: DatapathWish, *, probes: bool = True) -> Needs:
@@ -21,7 +27,8 @@ def experiment_needs(checked: CheckedExperiment, datapath: DatapathWish, *, prob
     tools = dict(_container_programs(checked))
     if probes:
         tools |= dict(_probe_programs(checked))
-    return Needs(datapath, tuple(_features(checked)), tuple(tools.items()))
+    tools |= dict(_proxy_programs(checked))
+    return Needs(datapath, tuple(_features(checked)), tuple(tools.items()), tuple(_modules(checked)))
 
 
 def _features(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
@@ -30,6 +37,24 @@ def _features(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
             yield "netem", f"links of role {role} have delay, jitter, loss or queue"
         if shaping.rate_mbit is not None:
             yield "tbf", f"links of role {role} have a rate"
+    for proxy in checked.experiment.proxies:
+        if proxy in _PROXY_TOOLS:
+            yield f"proxy_{proxy}", f"proxy: {proxy}"
+
+
+def _modules(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
+    """SCTP can be balanced without it, but no program can speak it."""
+    for manifest in checked.manifests:
+        if manifest.kind == "Service":
+            ports = manifest.object["spec"].get("ports") or ()
+            if any(port.get("protocol") == "SCTP" for port in ports):
+                yield "sctp", f"service {manifest.name} has a port of protocol SCTP"
+
+
+def _proxy_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
+    for proxy in checked.experiment.proxies:
+        for tool in _PROXY_TOOLS.get(proxy, ()):
+            yield tool, f"proxy: {proxy}"
 
 
 def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:

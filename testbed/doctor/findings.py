@@ -23,6 +23,9 @@ _FEATURE_PURPOSES = {
     "tbf": "links with a rate",
     "netem": "links with delay, jitter, loss or queue",
     "nftables": "packet filter rules",
+    "proxy_iptables": "proxy: iptables",
+    "proxy_nftables": "proxy: nftables",
+    "proxy_ipvs": "proxy: ipvs",
 }
 
 
@@ -107,13 +110,15 @@ def _feature_findings(facts: Facts) -> Iterable[Finding]:
             continue  # told with the datapath
         trial = facts.box.feature(feature)
         if trial.ok:
-            yield Finding("kernel", feature, "ok", purpose)
+            yield Finding("kernel", feature, "ok", f"{purpose} ({trial.detail})" if trial.detail else purpose)
         else:
             command, package = needs.feature_remedy(facts, feature)
             state: State = "missing" if feature in needs.BASE_FEATURES else "optional"
             yield Finding("kernel", feature, state, f"{purpose}; {trial.detail}", command or install_command({package}))
-    module = facts.modules.get("ip_vs", "absent")
-    yield Finding("kernel", "ip_vs", "info", f"module {module}; no experiment of this version needs it")
+    module = facts.modules.get("sctp", "absent")
+    yield Finding(
+        "kernel", "sctp", "info" if module == "absent" else "ok", f"Services of protocol SCTP; module {module}"
+    )
 
 
 def _tool_findings(facts: Facts) -> Iterable[Finding]:

@@ -16,11 +16,12 @@ BASE_TOOLS = tuple(tool.name for tool in TOOLS.values() if tool.always)
 
 @dataclass(frozen=True)
 class Needs:
-    """What one run needs beyond the base: kernel features and programs, each with the reason it is needed for."""
+    """What one run needs beyond the base: kernel features, programs, modules, each with the reason for it."""
 
     datapath: DatapathWish = "auto"
     features: tuple[tuple[str, str], ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def missing(facts: Facts, needs: Needs) -> tuple[Missing, ...]:
         *_missing_box(facts),
         *_missing_datapath(facts, needs.datapath),
         *_missing_features(facts, needs),
+        *_missing_modules(facts, needs),
         *_missing_tools(facts, needs),
         *_missing_python(facts),
     )
@@ -60,6 +62,9 @@ def require(needs: Needs, facts: Facts | None = None) -> None:
         if commands:
             lines += ["What brings it:", *(f"    {command}" for command in commands)]
         raise MachineError("\n".join(lines))
+
+
+_OTHER_KERNEL = "a kernel that has it, such as Debian's (make test-vm boots one)"
 
 
 def remedies(lacking: Iterable[Missing]) -> tuple[str, ...]:
@@ -102,8 +107,17 @@ def feature_remedy(facts: Facts, feature: str) -> tuple[str, str]:
         return tun_remedy(facts), ""
     if feature == "nftables" and "nft" not in facts.tools:
         return "", TOOLS["nft"].package
-    module = {"netem": "sch_netem", "tbf": "sch_tbf", "nftables": "nf_tables"}.get(feature, feature)
-    return f"sudo modprobe {module}, or a kernel that has it, such as Debian's (make test-vm boots one)", ""
+    if feature == "proxy_ipvs" and not facts.is_root and "vs/conntrack" in facts.box.feature(feature).detail:
+        return "run it as root (sudo): IPVS keeps its settings from ordinary users' namespaces", ""
+    modules = {
+        "netem": "sch_netem",
+        "tbf": "sch_tbf",
+        "nftables": "nf_tables",
+        "proxy_iptables": "-a xt_recent xt_statistic xt_addrtype xt_conntrack xt_MASQUERADE ipt_REJECT",
+        "proxy_nftables": "-a nft_numgen nft_fib_ipv4 nft_masq nft_reject_ipv4",
+        "proxy_ipvs": "-a ip_vs ip_vs_rr ip_vs_lc ip_vs_sh dummy xt_set ip_set_hash_ipport ip_set_hash_ipportip",
+    }.get(feature, feature)
+    return f"sudo modprobe {modules}, or {_OTHER_KERNEL}", ""
 
 
 def _missing_box(facts: Facts) -> Iterable[Missing]:
@@ -133,6 +147,12 @@ def _missing_features(facts: Facts, needs: Needs) -> Iterable[Missing]:
         if not trial.ok:
             remedy, package = feature_remedy(facts, feature)
             yield Missing(feature, f"{reason}; {trial.detail}" if trial.detail else reason, remedy, package)
+
+
+def _missing_modules(facts: Facts, needs: Needs) -> Iterable[Missing]:
+    for module, reason in needs.modules:
+        if facts.modules.get(module, "absent") == "absent":
+            yield Missing(f"module {module}", f"this kernel has none; {reason}", _OTHER_KERNEL)
 
 
 def _missing_tools(facts: Facts, needs: Needs) -> Iterable[Missing]:

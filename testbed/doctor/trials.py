@@ -17,6 +17,7 @@ from pathlib import Path
 
 from testbed.doctor.catalogue import OPENFLOW_LIBRARIES, PYTHON_PACKAGES, TOOLS, Tool
 from testbed.doctor.facts import BoxTrial, Facts, ModuleState, Trial
+from testbed.doctor.proxy_trials import PROXY_TRIALS
 
 # Each is one command in the box; its success is the proof that the feature works there.
 FEATURES: Mapping[str, str] = {
@@ -28,9 +29,10 @@ FEATURES: Mapping[str, str] = {
     # A link with a rate and a delay carries both, so netem is tried on a device of its own.
     "netem": "ip link add trial-ne type veth && tc qdisc add dev trial-ne root netem delay 1ms",
     "nftables": "nft add table inet trial",
+    **{f"proxy_{name}": command for name, command in PROXY_TRIALS.items()},
 }
 
-MODULES = ("openvswitch", "ip_vs")
+MODULES = ("openvswitch", "ip_vs", "sctp")
 
 SYSCTLS = (
     "kernel.apparmor_restrict_unprivileged_userns",
@@ -87,7 +89,9 @@ def try_box(*, rootless: bool) -> BoxTrial:
 def _features_script() -> str:
     lines = ["echo opened"]
     for name, command in FEATURES.items():
-        lines.append(f'if said=$( {{ {command}; }} 2>&1 ); then echo "{name} ok"; else echo "{name} failed" $said; fi')
+        lines.append(
+            f'if said=$( {{ {command}; }} 2>&1 ); then echo "{name} ok" $said; else echo "{name} failed" $said; fi'
+        )
     return "\n".join(lines)
 
 
