@@ -21,7 +21,7 @@ from testbed.network.box import run_sealed
 from testbed.network.builder import build
 from testbed.progress import open_progress
 from testbed.reporting import analyse
-from testbed.results_folder import choose_folder, give_to_invoking_user
+from testbed.results_folder import choose_folder, discard_empty, give_to_invoking_user
 from testbed.spec.checked import CheckedExperiment
 from testbed.spec.load import load_experiment
 
@@ -61,7 +61,8 @@ def carry_out(order: Order) -> Outcome:
         status = run_sealed(lambda: _measure(checked, order, folder))
         summary = analyse(folder, open_progress()) if status == 0 else _analyse_what_there_is(folder)
     finally:
-        give_to_invoking_user(folder)
+        if not discard_empty(folder):
+            give_to_invoking_user(folder)
     if status == 0 and summary is not None:
         status = int(summary["outcome"]["exit_status"])
     return Outcome(folder, summary, status)

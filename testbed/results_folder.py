@@ -27,6 +27,25 @@ def choose_folder(experiment: str, chosen: Path | None) -> Path:
         raise _refusal(wanted, error.strerror or str(error)) from None
 
 
+def discard_empty(folder: Path) -> bool:
+    """Remove the folder if nothing was written into it, as when the box could not be made; whether it was.
+
+    ``latest`` then points to the newest folder that is left.
+    """
+    if any(folder.iterdir()):
+        return False
+    folder.rmdir()
+    link = folder.parent / "latest"
+    if link.is_symlink() and link.readlink().name == folder.name:
+        link.unlink()
+        left = sorted(other for other in folder.parent.iterdir() if other.is_dir())
+        if left:
+            link.symlink_to(left[-1].name)
+        else:
+            folder.parent.rmdir()
+    return True
+
+
 def give_to_invoking_user(folder: Path) -> None:
     """After ``sudo``, let the folder and those made for it belong to the user who called it."""
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")

@@ -2,7 +2,8 @@
 
 Two small networks are made of fresh namespaces, apart from the cluster:
 
-- *floor*: two namespaces and a wire. A round trip here is what the client, the server and the scheduler cost.
+- *floor*: two namespaces and a wire. A round trip here is what the client, the server and the scheduler cost; so is an
+  HTTP request to the server of the image whoami.
 - *kernel path*: pod - node - node - pod with kernel routing, once bare and once over a kernel VXLAN device. No Open
   vSwitch: the ratio that a cluster without a userspace datapath would see on this machine.
 
@@ -21,14 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cluster.values import VXLAN_UDP_PORT, IPAddress
-from testbed.measure.probes import exchange, sockperf
+from testbed.measure.destination import Backend, Destination
+from testbed.measure.probes import exchange, http, sockperf
 from testbed.measure.probes.base import ECHO_PORT, PROGRAM_LIMIT_S
 from testbed.measure.process import Servers, run_program, start, stop
 from testbed.network import netns
 from testbed.spec.endpoints import EndpointRef
+from testbed.spec.images import container_argv
+from testbed.spec.models import Probe
 
 _PAYLOAD_BYTES = 64
 _FLOOR_S, _WARMUP_S = 0.3, 0.05
+_WHOAMI_PORT = 8000
 # The two kernel paths take turns, so that a drift of the machine meets both.
 _TURNS, _TURN_S = 5, 0.1
 
@@ -130,6 +135,19 @@ def _ip(endpoint: EndpointRef, commands: str) -> None:
     subprocess.run(["ip", "-netns", endpoint.name, "-batch", "-"], input=commands.encode(), check=True)
 
 
+def _requests_us(floor: Namespaces, servers: Servers) -> list[float]:
+    """Times of HTTP requests on one connection over the wire."""
+    whoami = container_argv({"name": "floor", "image": "whoami"})
+    assert whoami is not None
+    servers.ensure(FLOOR_SERVER, whoami)
+    address = floor.address(FLOOR_SERVER)
+    destination = Destination(address, _WHOAMI_PORT, (Backend(FLOOR_SERVER, address, _WHOAMI_PORT),))
+    probe = Probe.model_validate({"kind": "http", "duration_s": _FLOOR_S, "warmup_s": _WARMUP_S})
+    argv = http.command(destination, probe)
+    output = run_program(floor, FLOOR_CLIENT, argv, PROGRAM_LIMIT_S)
+    return [request.took_ms * 1000 for request in http.parse(output) if request.ok]
+
+
 def _round_trips_us(places: Namespaces, source: EndpointRef, target: EndpointRef, duration_s: float) -> list[float]:
     address = str(places.address(target))
     argv = exchange.command("udp_rr", address, payload_bytes=_PAYLOAD_BYTES, duration_s=duration_s, warmup_s=_WARMUP_S)
@@ -139,10 +157,11 @@ def _round_trips_us(places: Namespaces, source: EndpointRef, target: EndpointRef
 
 @cache
 def measure() -> dict[str, Any]:
-    """Both figures, measured once a run in about 3 s. Medians of UDP round trips in microseconds; inside the box.
+    """All figures, measured once a run in about 3 s. Medians of UDP round trips in microseconds; inside the box.
 
-    ``tool_floor_us`` and ``sockperf_floor_us``: our client and sockperf over the bare wire. ``kernel_path``: medians
-    of both modes, and the ratio overlay/routed as the median over the turns with its smallest and largest.
+    ``tool_floor_us`` and ``sockperf_floor_us``: our client and sockperf over the bare wire; ``http_floor_us``: our HTTP
+    client, a kept connection, and the server of the image whoami. ``kernel_path``: medians of both modes, and the
+    ratio overlay/routed as the median over the turns with its smallest and largest.
     """
     with floor_network() as floor, Servers(floor) as servers:
         servers.echo(FLOOR_SERVER, "udp", ECHO_PORT)
@@ -151,6 +170,7 @@ def measure() -> dict[str, Any]:
         client = start(floor, FLOOR_CLIENT, sockperf.client_argv(_ADDRESSES[FLOOR_SERVER], 1, _PAYLOAD_BYTES))
         try:
             own_us = _round_trips_us(floor, FLOOR_CLIENT, FLOOR_SERVER, _FLOOR_S)
+            requests_us = _requests_us(floor, servers)
             kernel_path = _kernel_path()
             _, sockperf_us = sockperf.parse(client.communicate(timeout=PROGRAM_LIMIT_S)[0])
         finally:
@@ -158,6 +178,7 @@ def measure() -> dict[str, Any]:
     return {
         "tool_floor_us": round(statistics.median(own_us), 3),
         "sockperf_floor_us": round(statistics.median(sockperf_us), 3),
+        "http_floor_us": round(statistics.median(requests_us), 3),
         "kernel_path": kernel_path,
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.cluster.values import ClusterState, IPAddress, ServiceEndpoint, ServicePort
+from testbed.cluster.values import NODE_PORTS, ClusterState, IPAddress, ServiceEndpoint, ServicePort
 from testbed.measure.interface import Network
 from testbed.measure.process import ProbeFailure
 from testbed.spec.endpoints import EndpointRef, ServiceRef, Target
@@ -73,9 +73,10 @@ def resolve(network: Network, target: Target, transport: Transport, own_port: in
 
 
 def _may_be_service(target: Target) -> bool:
-    return target.service is not None or (
-        target.endpoint is not None and target.endpoint.kind == "node" and target.port is not None
-    )
+    """Whether a Service's port may be meant: a Service by name, or a node's port of the range that Services have."""
+    if target.endpoint is None:
+        return True
+    return target.endpoint.kind == "node" and target.port in NODE_PORTS
 
 
 def _service_port(state: ClusterState, target: Target, transport: Transport) -> ServicePort | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from testbed.cluster.objects import JsonObject
@@ -47,10 +47,10 @@ class Network(Places, Protocol):
     def store(self) -> Store:
         """The cluster's objects."""
 
-    def apply(self, objects: Sequence[JsonObject]) -> Sequence[JsonObject]:
+    def apply(self, objects: Iterable[JsonObject]) -> list[JsonObject]:
         """Create or replace objects; returns them as they are stored."""
 
-    def wait_confirmed(self, changed: Sequence[JsonObject]) -> None:
+    def wait_confirmed(self, changed: Iterable[JsonObject]) -> None:
         """Wait until everything that carries packets has confirmed the changed objects."""
 
     def replicas(self, namespace: str, deployment: str) -> int:
@@ -59,8 +59,12 @@ class Network(Places, Protocol):
     def scale(self, namespace: str, deployment: str, replicas: int) -> object:
         """Let a Deployment have another number of pods; returns at once."""
 
+    def wait_pods_ready(self) -> None:
+        """Wait until every pod is ready."""
+
     def wait_settled(self) -> None:
-        """Wait until pods and endpoints are as the objects want them, and everything that carries packets knows."""
+        """Wait until pods and endpoints are as the objects want them, and everything that carries packets knows. The
+        pods need not be ready."""
 
     def uplinks(self) -> list[tuple[str, str, str]]:
         """(element, network namespace, interface) of every fabric interface that carries IP."""

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from testbed.measure import fidelity
 from testbed.measure.attempt import AttemptRun, Surroundings
+from testbed.measure.destination import resolve, target_text, transports
 from testbed.measure.interface import Network
 from testbed.measure.placement import SwitchPlacement
 from testbed.measure.plan import cells_per_round, plan_attempt, rerun_budget
 from testbed.measure.process import Servers
 from testbed.measure.recorder import Recorder
 from testbed.progress import Progress
-from testbed.spec.models import Build
+from testbed.spec.endpoints import parse_target
+from testbed.spec.models import Build, Experiment
 
 if TYPE_CHECKING:
     from testbed.spec.checked import CheckedExperiment
@@ -37,13 +39,26 @@ def measure_build(
     for warning in warnings:
         progress.note(warning)
     ports = {node: counters["ports"] for node, counters in network.bridge_counters().items()}
-    recorder.build_facts(build.name, {"ports_per_vswitchd": ports, "warnings": warnings})
+    facts = {"ports_per_vswitchd": ports, "endpoints": _endpoints(network, experiment), "warnings": warnings}
+    recorder.build_facts(build.name, facts)
     lossy = any(shaping.loss_pct for shaping in checked.shaping.values())
     progress.start(f"measuring {build.name}", experiment.rounds * cells_per_round(experiment))
     with Servers(network) as servers, SwitchPlacement() as switches:
         around = Surroundings(network, experiment, build, seed, lossy, servers, switches, recorder, progress)
         _rounds(around)
     progress.finish()
+
+
+def _endpoints(network: Network, experiment: Experiment) -> dict[str, int]:
+    """How many endpoints each target of a path has that is a Service."""
+    found = {}
+    for path in experiment.paths.values():
+        target = parse_target(path.target)
+        for transport in transports(network, target):
+            destination = resolve(network, target, transport, 0)
+            if destination.service is not None:
+                found[target_text(target)] = len(destination.backends)
+    return found
 
 
 def _rounds(around: Surroundings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import statistics
 import threading
 import time
@@ -22,11 +23,17 @@ from testbed.measure.process import ProbeFailure, Servers, client_argv, run_prog
 from testbed.network import netns
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import EndpointRef, Target, parse_endpoint
+from testbed.spec.images import container_argv
 from testbed.spec.models import Probe
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
 
 pytestmark = pytest.mark.box
+
+
+def cell(network: Any, servers: Servers, target: Target, **fields: Any) -> Result:
+    """Run one cell from the bare wire's client."""
+    return run_probe(Context(network, servers, Probe.model_validate(fields), CLIENT, target))
 
 
 def measured(
@@ -92,6 +99,19 @@ def test_every_probe_measures_in_both_modes(user: str) -> None:
 # -- on a bare wire ----------------------------------------------------------------------------------------------
 
 CLIENT, SERVER = baseline.FLOOR_CLIENT, baseline.FLOOR_SERVER
+
+
+class Killed:
+    """Kills a server, ``after_s`` from now."""
+
+    def __init__(self, pid: int, after_s: float) -> None:
+        self._timer = threading.Timer(after_s, os.kill, (pid, signal.SIGKILL))
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.join()
 
 
 class Stall:
@@ -187,6 +207,62 @@ def test_first_packets_that_are_lost_are_counted() -> None:
     run_in_box(first_packets_that_are_lost_are_counted, USERS[0])
 
 
+WHOAMI = container_argv({"name": "web", "image": "whoami"}) or []
+
+
+def whoami_target() -> Target:
+    return Target(SERVER, None, 8000)
+
+
+def http_requests_are_timed_and_say_who_answered() -> None:
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        servers.ensure(SERVER, WHOAMI)
+        name = socket.gethostname()
+        for keep_alive in (True, False):
+            fields = {"kind": "http", "keep_alive": keep_alive, "duration_s": 0.3, "warmup_s": 0.1}
+            closed = cell(wire, servers, whoami_target(), **fields)
+            figures = dict(closed.values)
+            assert len(figures["request_us"]) > 20
+            assert (figures["failed"], closed.lost) == ([0], 0)
+            assert figures["requests_per_s"] == [pytest.approx(len(figures["request_us"]) / 0.3)]
+            assert {request.pod for request in closed.requests} == {name}
+            paced = cell(wire, servers, whoami_target(), rate_per_s=200.0, **fields)
+            # 0.3 s at 200 a second, whatever the server takes for each.
+            assert len(paced.requests) == 60
+            due_ms = [request.due_ms for request in paced.requests]
+            assert all(later - earlier == pytest.approx(5, abs=0.001) for earlier, later in itertools.pairwise(due_ms))
+            assert "requests_per_s" not in dict(paced.values)
+
+
+def test_http_requests_are_timed_and_say_who_answered() -> None:
+    run_in_box(http_requests_are_timed_and_say_who_answered, USERS[0])
+
+
+def http_counts_what_a_stall_delays_and_what_nobody_answers() -> None:
+    with baseline.floor_network() as wire, Servers(wire) as servers:
+        servers.ensure(SERVER, WHOAMI)
+        fields = {"kind": "http", "duration_s": 0.6, "warmup_s": 0.0, "rate_per_s": 500.0, "late_ms": 20.0}
+        with Stall(servers, after_s=0.3, for_s=0.1):
+            stalled = dict(cell(wire, servers, whoami_target(), **fields).values)
+        # A request was due every 2 ms of the stall, and the ones before its last 20 ms were late.
+        assert 25 <= stalled["late"][0] <= 60, stalled["late"]
+        assert stalled["failed"] == [0]
+        with Stall(servers, after_s=0.3, for_s=2 * ANSWER_LIMIT_S):
+            silent = cell(wire, servers, whoami_target(), **fields)
+        assert silent.lost is not None and 100 <= silent.lost <= 260
+        (process,) = servers.processes()
+        with pytest.raises(ProbeFailure, match=r"no good answer from node/floor_server:8001 .*\(refused\)"):
+            cell(wire, servers, Target(SERVER, None, 8001), **fields)
+        with Killed(process.pid, after_s=0.3):
+            dead = cell(wire, servers, whoami_target(), **fields)
+        assert dict(dead.values)["failed"][0] > 50
+        assert {request.problem for request in dead.requests if not request.ok} <= {"refused", "reset", "closed"}
+
+
+def test_http_counts_what_a_stall_delays_and_what_nobody_answers() -> None:
+    run_in_box(http_counts_what_a_stall_delays_and_what_nobody_answers, USERS[0])
+
+
 def sockperf_agrees_with_our_client() -> None:
     """The same wire by our client, by sockperf's log, and by sockperf as a user would run it, with its own server."""
     with baseline.floor_network() as wire, Servers(wire) as servers:
@@ -243,6 +319,7 @@ def floors_are_measured() -> None:
     figures = baseline.measure()
     assert 2 < figures["tool_floor_us"] < 5000
     assert 2 < figures["sockperf_floor_us"] < 5000
+    assert figures["tool_floor_us"] < figures["http_floor_us"] < 50_000
     # Encapsulation is work: the kernel's own overlay is never the shorter way.
     assert 1.0 < figures["kernel_path"]["ratio"] < 5
     assert baseline.measure() is figures

@@ -45,6 +45,20 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_reason(tmp_path: Path) ->
         choose_folder("demo", tmp_path / "file" / "results")
 
 
+def test_an_empty_folder_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = choose_folder("demo", None)
+    (first / "run.json").write_text("{}")
+    second = choose_folder("demo", None)
+    assert not discard_empty(first)
+    assert discard_empty(second)
+    assert not second.exists()
+    assert (tmp_path / "results/demo/latest").resolve() == first.resolve()
+    only = choose_folder("other", None)
+    assert discard_empty(only)
+    assert not (tmp_path / "results/other").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_after_sudo_everything_belongs_to_the_user_who_called_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -52,9 +52,9 @@ def command(destination: Destination, probe: Probe) -> list[str]:
 
 
 def parse(output: bytes) -> tuple[Request, ...]:
-    """Our client's last line. Raises :class:`ProbeFailure` when it is not that."""
+    """What our client says at its end, its last line. Raises :class:`ProbeFailure` when it is not that."""
     try:
-        document = json.loads(output)
+        document = json.loads(output.rstrip().rpartition(b"\n")[2])
         pods, problems = document["pods"], document["problems"]
         rows = sorted(document["requests"])
         return tuple(
@@ -132,7 +132,7 @@ def _scaled_back(network: Network, events: Sequence[Event]) -> Iterator[None]:
         for (namespace, deployment), replicas in before.items():
             network.scale(namespace, deployment, replicas)
         if before:
-            network.wait_settled()
+            _come_to_rest(network)
 
 
 def _carry_out(context: Context, begin_ns: int) -> tuple[Happening, ...]:
@@ -143,7 +143,7 @@ def _carry_out(context: Context, begin_ns: int) -> tuple[Happening, ...]:
         time.sleep(max(begin_ns + event.at_s * 1e9 - time.perf_counter_ns(), 0) / 1e9)
         written_ns = time.perf_counter_ns()
         network.scale(event.scale.namespace, event.scale.deployment, event.scale.replicas)
-        network.wait_settled()
+        _come_to_rest(network)
         confirmed_ns = time.perf_counter_ns()
         after = _pods(context)
         found.append(
@@ -156,6 +156,13 @@ def _carry_out(context: Context, begin_ns: int) -> tuple[Happening, ...]:
             )
         )
     return tuple(found)
+
+
+def _come_to_rest(network: Network) -> None:
+    """Wait until the pods that are wanted are there and ready, and everything that balances connections knows."""
+    network.wait_settled()
+    network.wait_pods_ready()
+    network.wait_settled()
 
 
 def _pods(context: Context) -> set[str]:

@@ -45,8 +45,7 @@ def _program_ms(network: Network, wanted: JsonObject) -> float:
 
 def _free_slice(network: Network) -> JsonObject:
     """A slice with an endpoint that no loop keeps, without what the API server fills in."""
-    slices, _ = network.store.list(ENDPOINT_SLICE)
-    for found in slices:
+    for found in network.store.list(ENDPOINT_SLICE).items:
         labels = found["metadata"].get("labels", {})
         if _SERVICE_NAME in labels and _MANAGED_BY not in labels and found.get("endpoints"):
             wanted = copy.deepcopy(found)
