@@ -119,7 +119,7 @@ class Expansion:
             if identity not in self._seen:
                 self._seen.add(identity)
                 return wire
-            self._refuse(index, wire, [FieldProblem("metadata.name", f"two {kind.plural} have this name", name)])
+            self._refuse(index, wire, [FieldProblem("metadata.name", f"two objects of the kind {kind.name} have this name", name)])
         return None
 
     def _refuse(self, index: int, wire: JsonObject, problems: Iterable[FieldProblem]) -> None:
