@@ -206,8 +206,11 @@ def _action(word: str) -> Action:
     if found := re.fullmatch(r"set_field:(.+)->(\w+)", word):
         field = _BY_SET_TEXT[found[2]]
         return SetField(field.name, _number(field, found[1]))
-    if found := re.fullmatch(r"move:(\w+)\[\]->(\w+)\[\]", word):
-        return Move(_BY_NXM_TEXT[found[1]].name, _BY_NXM_TEXT[found[2]].name)
+    if found := re.fullmatch(r"move:(\w+)\[\]->(\w+)\[(?:0\.\.(\d+))?\]", word):
+        source, destination = _BY_NXM_TEXT[found[1]], _BY_NXM_TEXT[found[2]]
+        if int(found[3] or destination.bits - 1) != source.bits - 1:
+            raise ValueError(f"not the whole of {source.name}")
+        return Move(source.name, destination.name)
     if found := re.fullmatch(r"output:(\w+)\[\]", word):
         return OutputField(_BY_NXM_TEXT[found[1]].name)
     if found := re.fullmatch(r"output:(\d+)", word):

@@ -38,7 +38,7 @@ class SetField:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Copy one field into another of the same width."""
+    """Copy one field into another, or into the lowest bits of a wider one."""
 
     source: str
     destination: str
@@ -269,8 +269,8 @@ def _check_actions(
         if kind in (GotoTable, Resubmit) or (kind is Conntrack and first):
             _check_way(table, kind, first, last=position == len(shapes) - 1)
         elif kind is Move:
-            if FIELDS[first].bits != FIELDS[second].bits:
-                raise PipelineError(f"{table_name}: {first} and {second} differ in width")
+            if FIELDS[first].bits > FIELDS[second].bits:
+                raise PipelineError(f"{table_name}: {first} is wider than {second}")
             _check_prerequisite(table_name, eth_type, ip_proto, first)
             _check_prerequisite(table_name, eth_type, ip_proto, second)
 

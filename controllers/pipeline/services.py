@@ -6,17 +6,30 @@ a group of its own endpoints, and one that has none drops, as Kubernetes wants i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from controllers.pipeline import affinity
 from controllers.pipeline.conntrack import to_node_port_flow
 from controllers.pipeline.fields import TRANSPORTS, FieldValue, family
-from controllers.pipeline.flow import Action, Flow, ForgetInPort, GotoTable, Group, ToGroup, match, set_field
+from controllers.pipeline.flow import (
+    Action,
+    Conntrack,
+    Flow,
+    ForgetInPort,
+    GotoTable,
+    Group,
+    Move,
+    Nat,
+    ToGroup,
+    match,
+    set_field,
+)
 from controllers.pipeline.groups import service_group
 from controllers.pipeline.program import Part
 from controllers.pipeline.tables import (
     NORMAL,
+    OTHERWISE,
     OUTPUT,
     OUTSIDE,
     REG_CLIENT,
@@ -28,13 +41,23 @@ from controllers.pipeline.tables import (
     SERVICE_LB,
     SERVICE_OUTSIDE,
     SERVICE_PORT,
+    SNAT_ZONE,
     TO_NODE_PORT,
     address_cookie,
     node_cookie,
     service_cookie,
 )
 from testbed.cluster.identity import GATEWAY_OF_PORT, REJECT_MAC, group_id
-from testbed.cluster.values import IPAddress, NodeNetwork, ServiceEndpoint, ServicePort
+from testbed.cluster.values import IPAddress, NodeNetwork, Protocol, ServiceEndpoint, ServicePort
+
+# A group chooses by MACs, addresses and the ports of TCP and SCTP, but not of UDP (``flow_hash_symmetric_l4`` in Open
+# vSwitch's lib/flow.c), so all of a client's datagrams would go to one endpoint. The destination MAC is free to carry
+# the client's port into the choice: it is given anew in L3Forwarding, or in Reject.
+_CHOOSE_BY: dict[Protocol, tuple[Action, ...]] = {
+    "TCP": (),
+    "UDP": (Move("udp_src", "eth_dst"),),
+    "SCTP": (),
+}
 
 
 def has_local_group(port: ServicePort) -> bool:
@@ -117,9 +140,10 @@ def other_ports_flow(cluster_ip: IPAddress) -> Flow:
     return Flow(SERVICE_LB, SERVICE_ADDRESS, conditions, (GotoTable(REJECT.name),), address_cookie(cluster_ip))
 
 
-def node_flows(node: NodeNetwork) -> Iterable[Flow]:
+def node_flows(node: NodeNetwork) -> Iterator[Flow]:
     """What every node has."""
     yield reject_flow(node)
+    yield reject_masked_flow(node)
 
 
 def reject_flow(node: NodeNetwork) -> Flow:
@@ -127,16 +151,29 @@ def reject_flow(node: NodeNetwork) -> Flow:
 
     Flows cannot make a TCP reset or an ICMP error.
     """
+    return _reject(node, OTHERWISE, GotoTable(OUTPUT.name))
+
+
+def reject_masked_flow(node: NodeNetwork) -> Flow:
+    """The flow for clients that are the node itself: its kernel sends itself no ICMP error in a Service's name.
+
+    So it refuses the masquerade address, and UnSNAT turns the refusal into one for the client.
+    """
+    mask = Conntrack(SNAT_ZONE, OUTPUT.name, commit=True, nat=Nat("src", node.masquerade_ip))
+    return _reject(node, NORMAL, mask, **{REG_MASQUERADE: 1, REG_CLIENT: 0})
+
+
+def _reject(node: NodeNetwork, priority: int, last: Action, **conditions: FieldValue) -> Flow:
     return Flow(
         REJECT,
-        NORMAL,
-        match(eth_type=family(node.node_ip).eth_type),
+        priority,
+        match(eth_type=family(node.node_ip).eth_type, **conditions),
         (
             set_field("eth_src", REJECT_MAC),
             set_field("eth_dst", node.gateway_mac),
             set_field(REG_TARGET, GATEWAY_OF_PORT),
             ForgetInPort(),
-            GotoTable(OUTPUT.name),
+            last,
         ),
         node_cookie(node.name),
     )
@@ -160,9 +197,9 @@ def _frontend(
     if not port.cluster_endpoints:
         actions: tuple[Action, ...] = (GotoTable(REJECT.name),)
     elif port.affinity_timeout_s is not None:
-        actions = (*first, *affinity.remembered(number))
+        actions = (*first, *_CHOOSE_BY[port.protocol], *affinity.remembered(number))
     else:
-        actions = (*first, ToGroup(number))
+        actions = (*first, *_CHOOSE_BY[port.protocol], ToGroup(number))
     return Flow(SERVICE_LB, priority, match(**conditions), actions, service_cookie(port.key))
 
 

@@ -53,8 +53,8 @@ def pod_flows(node: NodeNetwork, pod: PodNetwork) -> Iterator[Flow]:
 
 def unmask_flow(node: NodeNetwork) -> Flow:
     """The flow that gives an answer to the masquerade address its client's address back."""
-    unmask = Conntrack(SNAT_ZONE, CONNTRACK.name, nat=Nat())
-    return _flow(UN_SNAT, NORMAL, node, (unmask,), **{family(node.pod_cidr).destination: node.masquerade_ip})
+    unmask = (*_TURNED, Conntrack(SNAT_ZONE, CONNTRACK.name, nat=Nat()))
+    return _flow(UN_SNAT, NORMAL, node, unmask, **{family(node.pod_cidr).destination: node.masquerade_ip})
 
 
 def not_masked_flow(node: NodeNetwork) -> Flow:

@@ -63,7 +63,7 @@ _DECLARED: tuple[tuple[str, str, str, str, str], ...] = (
     ("Classifier", "in_port eth_dst", f"{REG_SOURCE} eth_src", "", "SpoofGuard UnSNAT"),
     ("SpoofGuard", "in_port eth_type eth_src ipv4_src arp_spa arp_sha", "", "", "ARPResponder UnSNAT"),
     ("ARPResponder", "eth_type arp_op arp_tpa", "eth_src arp_op arp_sha arp_spa", "Move Output", ""),
-    ("UnSNAT", "eth_type ipv4_dst", "", "Conntrack", "NodePortMark Conntrack"),
+    ("UnSNAT", "eth_type ipv4_dst", REG_SOURCE, "Conntrack ForgetInPort", "NodePortMark Conntrack"),
     ("NodePortMark", "eth_type ipv4_dst", REG_DESTINATION, "", "Conntrack"),
     (
         "Conntrack",
@@ -90,7 +90,7 @@ _DECLARED: tuple[tuple[str, str, str, str, str], ...] = (
         "ServiceLB",
         f"{REG_DESTINATION} {REG_CLIENT} eth_type ip_proto ipv4_dst {_PORTS_DST}",
         f"{REG_MASQUERADE} {REG_GROUP}",
-        "ToGroup Resubmit",
+        "Move ToGroup Resubmit",
         "SessionAffinity AffinityCheck Reject",
     ),
     ("SessionAffinity", f"eth_type ipv4_src {REG_GROUP}", f"{REG_ENDPOINT_IP} {REG_ENDPOINT_PORT}", "", ""),
@@ -102,7 +102,13 @@ _DECLARED: tuple[tuple[str, str, str, str, str], ...] = (
         "SNAT",
     ),
     ("AffinityLearn", f"eth_type {REG_GROUP}", "", "Learn", ""),
-    ("Reject", "eth_type", f"{REG_TARGET} eth_src eth_dst", "ForgetInPort", "Output"),
+    (
+        "Reject",
+        f"{REG_MASQUERADE} {REG_CLIENT} eth_type",
+        f"{REG_TARGET} eth_src eth_dst",
+        "Conntrack ForgetInPort",
+        "Output",
+    ),
     ("SNAT", "ct_mark eth_type ipv4_src ipv4_dst", REG_SOURCE, "Conntrack ForgetInPort", "L3Forwarding"),
     (
         "L3Forwarding",

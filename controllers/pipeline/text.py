@@ -120,7 +120,9 @@ def _action(action: Action, names: Names | None) -> str:
         target = FIELDS[action.field]
         return f"set_field:{number_text(target, action.value)}->{target.set_text}"
     if isinstance(action, Move):
-        return f"move:{FIELDS[action.source].nxm_text}[]->{FIELDS[action.destination].nxm_text}[]"
+        source, destination = FIELDS[action.source], FIELDS[action.destination]
+        bits = "" if source.bits == destination.bits else f"0..{source.bits - 1}"
+        return f"move:{source.nxm_text}[]->{destination.nxm_text}[{bits}]"
     if isinstance(action, DecTTL):
         return "dec_ttl"
     if isinstance(action, Output):
