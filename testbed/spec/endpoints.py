@@ -63,6 +63,9 @@ class Target:
     service: ServiceRef | None
     port: int | None
 
+    def __str__(self) -> str:
+        return f"{self.service or self.endpoint}" + (f":{self.port}" if self.port is not None else "")
+
 
 def parse_endpoint(text: str) -> EndpointRef:
     """Read ``web``, ``prod/web``, ``pod/web``, ``pod/prod/web``, ``node/n1`` or ``ext/ext1``.

@@ -1,15 +1,15 @@
-"""Units, endpoints and container command lines: pure functions from text to values."""
+"""Units and container command lines: pure functions from text to values."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from testbed.spec.endpoints import EndpointRef, parse_endpoint
+from controllers.pipeline import groups
+from testbed.cluster.values import MAX_GROUP_ENDPOINTS, MAX_GROUP_ENDPOINTS_WITH_AFFINITY
 from testbed.spec.images import UnknownImage, catalogue, container_argv, container_environment, image_name
 from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
 
@@ -24,6 +24,35 @@ def test_rates_are_in_mbit(text: str, mbit: float) -> None:
 @pytest.mark.parametrize(("text", "ms"), [("500us", 0.5), ("2ms", 2), ("0ms", 0), ("1s", 1000), ("0.25 ms", 0.25)])
 def test_delays_are_in_ms(text: str, ms: float) -> None:
     assert parse_delay_ms(text) == pytest.approx(ms)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "meant"),
+    [
+        (parse_rate_mbit, "100Mbps", "100Mbit"),
+        (parse_rate_mbit, "1 Gb/s", "1Gbit"),
+        (parse_rate_mbit, "64K", "64kbit"),
+        (parse_delay_ms, "2msec", "2ms"),
+        (parse_delay_ms, "5µs", "5us"),
+        (parse_delay_ms, "1 second", "1s"),
+        (parse_loss_pct, "0.5", "0.5%"),
+        (parse_loss_pct, "2percent", "2%"),
+    ],
+)
+def test_units_written_otherwise_are_understood_but_not_taken(
+    parse: Callable[[str], float], text: str, meant: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"; did you mean {meant}\?$"):
+        parse(text)
+    parse(meant)
+
+
+@pytest.mark.parametrize("text", ["100", "100MB/h", "5 minutes", "x"])
+def test_nothing_is_guessed_from_other_units(text: str) -> None:
+    for parse in (parse_rate_mbit, parse_delay_ms):
+        with pytest.raises(ValueError) as caught:
+            parse(text)
+        assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "percent"), [("0.1%", 0.1), ("0%", 0), ("100%", 100), ("2 %", 2)])
@@ -41,46 +70,6 @@ def test_other_delays_are_refused(text: str) -> None:
 def test_other_rates_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="for example 100Mbit"):
         parse_rate_mbit(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "reference"),
-    [
-        ("web", EndpointRef("pod", "default", "web")),
-        ("web.1", EndpointRef("pod", "default", "web.1")),
-        ("prod/web", EndpointRef("pod", "prod", "web")),
-        ("pod/web", EndpointRef("pod", "default", "web")),
-        ("pod/prod/web", EndpointRef("pod", "prod", "web")),
-        ("pod/node/web", EndpointRef("pod", "node", "web")),
-        ("pod/pod/web", EndpointRef("pod", "pod", "web")),
-        ("node", EndpointRef("pod", "default", "node")),
-        ("node/n1", EndpointRef("node", "", "n1")),
-        ("ext/ext1", EndpointRef("ext", "", "ext1")),
-    ],
-)
-def test_endpoints(text: str, reference: EndpointRef) -> None:
-    assert parse_endpoint(text) == reference
-
-
-@pytest.mark.parametrize(
-    "text", ["", "/", "a/", "/a", "A", "a b", "node/", "node/a/b", "a/b/c", "pod/a/b/c", "a.b/c", "-a"]
-)
-def test_other_endpoints_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="NAMESPACE/POD"):
-        parse_endpoint(text)
-
-
-names = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True) | st.sampled_from(
-    ["pod", "node", "ext", "default"]
-)
-
-
-@given(
-    st.builds(EndpointRef, st.just("pod"), names, names)
-    | st.builds(EndpointRef, st.sampled_from(["node", "ext"]), st.just(""), names)
-)
-def test_a_written_endpoint_reads_back(reference: EndpointRef) -> None:
-    assert parse_endpoint(str(reference)) == reference
 
 
 @pytest.mark.parametrize(
@@ -151,3 +140,8 @@ def test_every_image_of_the_catalogue_has_a_command_line_or_none() -> None:
         assert image.about
         for word in argv or ():
             assert "{" not in word
+
+
+def test_the_largest_service_is_the_largest_group_of_the_pipeline() -> None:
+    assert groups.most_endpoints(affinity=False) == MAX_GROUP_ENDPOINTS
+    assert groups.most_endpoints(affinity=True) == MAX_GROUP_ENDPOINTS_WITH_AFFINITY
