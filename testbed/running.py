@@ -17,6 +17,7 @@ from testbed.doctor.trials import use_system_directories
 from testbed.errors import TestbedError
 from testbed.network.box import run_sealed
 from testbed.network.builder import built, choose_datapath
+from testbed.network.enter import API_URL_FILE
 from testbed.network.hosts import ClusterCLI
 from testbed.network.places import make_places
 from testbed.network.plan import Plan, make_plan
@@ -91,6 +92,7 @@ def _register(stack: ExitStack, box: socket.socket, cluster: AbstractContextMana
 def _serve(plan: Plan, datapath: DatapathWish, prompt: bool, outside: socket.socket) -> int:
     """The worker inside the box. Returns when it is told to end; an interrupt while building is the caller's."""
     with built(plan, choose_datapath(datapath), open_progress()) as testbed:
+        API_URL_FILE.write_text(testbed.api_url)
         outside.sendall(_DONE)
         outside.recv(1)
         sys.stdout.write(f"\n{overview(testbed)}\n")

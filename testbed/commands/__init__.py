@@ -14,6 +14,7 @@ from testbed.commands.plan import plan
 from testbed.commands.plot import plot
 from testbed.commands.report import report
 from testbed.commands.run import run
+from testbed.commands.trace import trace
 from testbed.commands.up import up
 
-COMMANDS: tuple[click.Command, ...] = (doctor, check, plan, run, plot, report, compare, graph, up, exec_)
+COMMANDS: tuple[click.Command, ...] = (doctor, check, plan, run, plot, report, compare, graph, up, exec_, trace)

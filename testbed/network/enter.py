@@ -1,16 +1,21 @@
-"""Runs a program inside a running box, from a process outside it."""
+"""Runs a program, or a function, inside a running box, from a process outside it."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from testbed.errors import MachineError
 from testbed.network import linux
-from testbed.network.place import Place
 from testbed.network.registry import Running
 from testbed.spec.endpoints import EndpointRef
+
+# In the box: the URL of the cluster's API, for what comes in from outside.
+API_URL_FILE = Path("/run/api-url")
 
 
 def exec_in(running: Running, endpoint: EndpointRef, argv: Sequence[str]) -> int:
@@ -20,12 +25,40 @@ def exec_in(running: Running, endpoint: EndpointRef, argv: Sequence[str]) -> int
     Status 3 (with a line on standard error) means that the box could not be entered.
     """
     place = running.places[str(endpoint)]
-    child = os.fork()
-    if child == 0:
-        _become(running, place, argv)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def program() -> int:
+        if os.isatty(0):
+            os.setpgid(0, 0)
+            _take_terminal()
+        command = place.command(argv)
+        os.execvp(command[0], command)
+
+    status = _run_inside(running, program)
     if os.isatty(0):
         _take_terminal()
+    return status
+
+
+def call_in(running: Running, function: Callable[[str], int]) -> int:
+    """Call a function in a process inside the box, with the URL of the cluster's API; returns what it returns.
+
+    Status 3 (with a line on standard error) means that the box could not be entered.
+    """
+
+    def called() -> int:
+        status = function(API_URL_FILE.read_text())
+        sys.stdout.flush()
+        return status
+
+    return _run_inside(running, called)
+
+
+def _run_inside(running: Running, work: Callable[[], int]) -> int:
+    """The exit status of a process that does its work inside the box."""
+    child = os.fork()
+    if child == 0:
+        _become(running, work)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else 128 - status
 
 
@@ -40,7 +73,7 @@ def _take_terminal() -> None:
     signal.signal(signal.SIGTTOU, previous)
 
 
-def _become(running: Running, place: Place, argv: Sequence[str]) -> None:
+def _become(running: Running, work: Callable[[], int]) -> None:
     status = MachineError.exit_status
     try:
         box = os.pidfd_open(running.init_pid)
@@ -51,14 +84,14 @@ def _become(running: Running, place: Place, argv: Sequence[str]) -> None:
         # A PID namespace holds for children only.
         child = os.fork()
         if child == 0:
-            if os.isatty(0):
-                os.setpgid(0, 0)
-                _take_terminal()
-            command = place.command(argv)
-            os.execvp(command[0], command)
+            status = work()
+            os._exit(status)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         status = code if code >= 0 else 128 - code
     except OSError as error:
         os.write(2, f"cannot enter {running.name}: {error}\n".encode())
+    except BaseException:
+        traceback.print_exc()
+        status = 1
     finally:
         os._exit(status)

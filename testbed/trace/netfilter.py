@@ -1,0 +1,132 @@
+"""The netfilter rules of one kernel: what they would do with a packet at a hook. Nothing is sent or changed.
+
+Chains of nftables and of iptables are asked in the order of their priorities, as the kernel does. Chains of type
+``nat`` see only the first packet of a connection; to those that follow, and to the replies, its translation is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from testbed.trace.conntrack import Connections, Entry, Found
+from testbed.trace.values import Fate, FiveTuple, Packet, Step
+
+Hook = Literal["prerouting", "input", "forward", "output", "postrouting"]
+
+# linux/netfilter_ipv4.h, enum nf_ip_hook_priorities.
+PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+_NAT_PRIORITY = {"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}
+_ZONE = 0
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the rules at a hook make of a packet. ``fate`` is None when it goes on."""
+
+    packet: Packet
+    steps: tuple[Step, ...] = ()
+    fate: Fate | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A packet at a hook, as rules see it. ``local_source``: its source is an address of this namespace."""
+
+    packet: Packet
+    hook: Hook
+    iif: str
+    oif: str
+    found: Found
+    local_source: bool
+    local_destination: bool
+    device_addresses: tuple[str, ...] = ()
+
+
+class BaseChain(Protocol):
+    """A chain that the kernel itself asks. Kind is filter, nat or route."""
+
+    hook: Hook
+    priority: int
+    kind: str
+
+    def ask(self, meeting: Meeting) -> Ruling:
+        """What the chain, with those it leads to, makes of a packet."""
+        ...
+
+
+class Namespace(Protocol):
+    """What rules ask of their namespace."""
+
+    def holds(self, address: object) -> bool: ...
+
+    def addresses_of(self, device: str) -> tuple[str, ...]: ...
+
+
+class Firewall:
+    """All rules of one namespace, and the connections that its kernel knows."""
+
+    def __init__(self, chains: Iterable[BaseChain], connections: Sequence[Entry], namespace: Namespace) -> None:
+        self._chains = sorted(chains, key=lambda chain: chain.priority)
+        self._connections = Connections(list(connections))
+        self._namespace = namespace
+        self._first: FiveTuple | None = None  # how the connection's first packet came, until it is confirmed
+
+    def ask(self, hook: Hook, packet: Packet, iif: str, oif: str) -> Ruling:
+        """What the rules at a hook make of a packet."""
+        entering = hook in ("prerouting", "output")
+        # Whatever a packet was translated to on its way in, it belongs to the connection that it came as.
+        found = self._connections.look_up(_ZONE, packet.tuple if entering or self._first is None else self._first)
+        if entering:
+            self._first = packet.tuple
+        first = self._first or packet.tuple
+        steps: list[Step] = []
+        translated = False
+        for chain in self._chains:
+            if chain.hook != hook:
+                continue
+            if not translated and chain.priority >= _NAT_PRIORITY.get(hook, 1 << 30):
+                packet, translated = self._known_translation(hook, packet, found, steps), True
+            if chain.kind == "nat" and (found.entry is not None or _has_translated(hook, steps)):
+                continue
+            ruling = chain.ask(self._meeting(packet, hook, iif, oif, found))
+            steps += ruling.steps
+            packet = ruling.packet
+            if ruling.fate is not None:
+                return Ruling(packet, tuple(steps), ruling.fate, ruling.reason)
+        if not translated and hook in _NAT_PRIORITY:
+            packet = self._known_translation(hook, packet, found, steps)
+        if hook in ("postrouting", "input"):
+            if found.entry is None:
+                self._connections.commit(_ZONE, first, packet.tuple, 0)
+            self._first = None
+        return Ruling(packet, tuple(steps))
+
+    def _meeting(self, packet: Packet, hook: Hook, iif: str, oif: str, found: Found) -> Meeting:
+        source, destination = packet.tuple.source, packet.tuple.destination
+        holds = self._namespace.holds
+        addresses = self._namespace.addresses_of(oif) if oif else ()
+        return Meeting(packet, hook, iif, oif, found, holds(source), holds(destination), addresses)
+
+    @staticmethod
+    def _known_translation(hook: Hook, packet: Packet, found: Found, steps: list[Step]) -> Packet:
+        """The part of a known connection's translation that is done at this hook."""
+        if found.entry is None or not found.entry.translates:
+            return packet
+        wanted, now = found.translated(packet.tuple), packet.tuple
+        if hook in ("prerouting", "output"):
+            after = replace(now, destination=wanted.destination, destination_port=wanted.destination_port)
+        else:
+            after = replace(now, source=wanted.source, source_port=wanted.source_port)
+        if after == now:
+            return packet
+        data = {"found": found.words, "before": str(now), "after": str(after)}
+        steps.append(Step("conntrack", f"{found.words}: translated to {after}", data))
+        return replace(packet, tuple=after)
+
+
+def _has_translated(hook: Hook, steps: Sequence[Step]) -> bool:
+    """Whether a chain at this hook has translated the packet: the kernel then asks no other one."""
+    return any(step.data.get("translated_at") == hook for step in steps)
