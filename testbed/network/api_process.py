@@ -30,6 +30,11 @@ class ApiProcess:
         """Whether it was started and not stopped since; it may have died meanwhile (see :meth:`check`)."""
         return self._process is not None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RunError(f"{self.name} is not running")

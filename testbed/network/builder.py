@@ -19,6 +19,7 @@ from testbed.network import node_services, openvswitch
 from testbed.network.containers import Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
+from testbed.network.health_check import HealthChecks
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.live_state import LiveState
 from testbed.network.load_balancer_routes import LoadBalancerRoutes
@@ -109,7 +110,12 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         nodes = dict(plan.state.node_by_name)
         live, loops, dns = LiveState(store), Loops(store), ClusterDns(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
-        agent = ServiceAgent(store, live, [LoadBalancerRoutes(plan.fabric, wiring).update])
+        health_checks = HealthChecks(
+            lambda: (controller if live.current().config.proxy == "openflow" else proxy).is_alive
+        )
+        undo.callback(health_checks.stop)
+        health_checks.start()
+        agent = ServiceAgent(store, live, [LoadBalancerRoutes(plan.fabric, wiring).update, health_checks.update])
         testbed = Testbed(
             plan,
             store=store,
