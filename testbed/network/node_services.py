@@ -51,8 +51,8 @@ def prepare_node(node: NodeNetwork) -> None:
     # What comes from the bridge may well go back to it: that is no reason to tell the sender of a shorter way.
     for scope in (gateway, gateway.parent / "all"):
         (scope / "send_redirects").write_text("0")
-    # What comes for a process of the node by a NodePort's number takes the turn through the bridge. Linux would find the
-    # process's connection before it has looked up the route, and does not forward what it has found a socket for.
+    # What comes for a process of the node by a NodePort's number takes the turn through the bridge. Linux would find
+    # the process's connection before it looks up the route, and does not forward what it has found a socket for.
     Path("/proc/sys/net/ipv4/ip_early_demux").write_text("0")
     via = ip_address(identity.VIRTUAL_NEXT_HOP)
     with netlink.Netlink() as kernel:
