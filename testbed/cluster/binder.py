@@ -76,7 +76,7 @@ class Binder:
         patch = {
             "metadata": {"annotations": bound["metadata"].get("annotations") or {}},
             "spec": {"nodeName": bound["spec"]["nodeName"]},
-            "status": bound["status"],
+            "status": {**bound["status"], "conditions": [{"type": "PodScheduled", "status": "True"}]},
         }
         try:
             self._store.patch(POD, name, patch, namespace)

@@ -342,11 +342,17 @@ def _number(query: dict[str, str], name: str, default: float) -> float:
 
 
 def _grace_period_s(query: dict[str, str], body: bytes) -> int | None:
-    """What a DELETE says by ``gracePeriodSeconds``, in the query or in its body (``DeleteOptions``)."""
+    """What a DELETE says by ``gracePeriodSeconds``, in the query or in its body (``DeleteOptions``).
+
+    Raises BadRequest, also when what the object keeps is to stay without it: nothing here outlives its owner.
+    """
+    options = _json_object(body) if body else {}
+    if "Orphan" in (query.get("propagationPolicy"), options.get("propagationPolicy")):
+        raise BadRequest("propagationPolicy Orphan is not supported")
     if "gracePeriodSeconds" in query:
         return int(_number(query, "gracePeriodSeconds", 0))
-    wanted = _json_object(body).get("gracePeriodSeconds") if body else None
-    if wanted is not None and (not isinstance(wanted, int) or wanted < 0):
+    wanted = options.get("gracePeriodSeconds")
+    if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0):
         raise BadRequest(f"gracePeriodSeconds is no whole number: {wanted!r}")
     return wanted
 

@@ -14,10 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from testbed.cluster.admission import cluster_admission
+from testbed.cluster.client import ApiClient
 from testbed.cluster.kinds import POD
 from testbed.cluster.server import MAX_BODY_BYTES, ApiServer
+from testbed.cluster.status import Invalid
 from testbed.cluster.store import Store
-from tests.unit.cluster_objects import config_map, pod
+from testbed.cluster.values import NetworkConfig
+from tests.unit.cluster_objects import config_map, pod, service
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -93,6 +97,29 @@ def test_an_objects_life(ask, store):
     code, deleted = ask("DELETE", f"{PODS}/a?gracePeriodSeconds=0")
     assert (code, deleted["metadata"]["uid"]) == (200, created["metadata"]["uid"])
     assert_status(ask("GET", f"{PODS}/a"), 404, "NotFound", 'pods "a" not found')
+
+
+def test_how_long_a_pod_may_take_to_end_is_read_from_query_and_body(ask, store):
+    for number, (query, options, seconds) in enumerate(
+        [("?gracePeriodSeconds=7", None, 7), ("", {"gracePeriodSeconds": 9}, 9), ("", {}, 30)]
+    ):
+        store.create({**pod(f"p{number}"), "status": {"phase": "Running"}})
+        _, ending = ask("DELETE", f"{PODS}/p{number}{query}", options)
+        assert ending["metadata"]["deletionGracePeriodSeconds"] == seconds
+    for options in ({"gracePeriodSeconds": -1}, {"gracePeriodSeconds": "3"}, {"propagationPolicy": "Orphan"}):
+        assert_status(ask("DELETE", f"{PODS}/p0", options), 400, "BadRequest")
+    assert store.get(POD, "p0")
+
+
+def test_what_admission_refuses_is_answered_with_its_fields():
+    listener = socket.create_server(("127.0.0.1", 0))
+    with ApiServer(Store(admission=cluster_admission(NetworkConfig())), listener) as server:
+        api = ApiClient(server.url)
+        assert api.create(service("web"))["spec"]["clusterIP"] == "10.96.1.1"
+        with pytest.raises(Invalid) as caught:
+            api.create(service("late", clusterIP="10.96.1.1"))
+    [cause] = caught.value.details["causes"]
+    assert (cause["field"], cause["message"]) == ("spec.clusterIP", "is taken by Service default/web")
 
 
 def test_lists(ask, store):

@@ -261,6 +261,16 @@ def test_changing_the_type_back_and_forth_gives_back_what_is_not_needed(store):
     assert store.create(service("next"))["spec"]["clusterIP"] == "10.96.1.1"
 
 
+def test_a_node_port_can_be_changed_and_the_health_check_goes_with_its_policy(store):
+    store.create(service("a", type="LoadBalancer", externalTrafficPolicy="Local"))
+    changed = store.patch(SERVICE, "a", {"spec": {"ports": [{"port": 80, "nodePort": 30500}]}})
+    assert changed["spec"]["ports"][0]["nodePort"] == 30500
+    changed = store.patch(SERVICE, "a", {"spec": {"externalTrafficPolicy": "Cluster"}})
+    assert "healthCheckNodePort" not in changed["spec"]
+    taker = store.create(service("b", type="NodePort", ports=[port("x", 1), port("y", 2)]))
+    assert [entry["nodePort"] for entry in taker["spec"]["ports"]] == [30086, 30087]
+
+
 def test_a_change_that_is_refused_leaves_everything_as_it_was(store):
     store.create(service("a", type="NodePort", ports=[{"port": 80, "nodePort": 30001}]))
     before = store.create(service("b", type="NodePort"))
