@@ -117,10 +117,10 @@ def _group(line: str) -> Group:
 
 
 def _bucket(text: str) -> Bucket:
-    found = re.fullmatch(r"(?:bucket_id:\d+,)?weight:(\d+),actions=(.*)", text)
+    found = re.fullmatch(r"(?:bucket_id:\d+,)?(?:weight:(\d+),)?actions=(.*)", text)
     if not found:
         raise ValueError(f"no bucket {text}")
-    return Bucket(int(found[1]), _actions(found[2]))
+    return Bucket(int(found[1] or 1), _actions(found[2]))
 
 
 def _flow(line: str, interfaces: Mapping[str, int]) -> Flow:

@@ -1,13 +1,18 @@
 """Groups: how new connections are spread over a Service's endpoints, each with probability 1/n.
 
-Open vSwitch 3.1 gives a connection's hash one of 16 to 256 slots, and each bucket as many slots as Webster's method
-allots to its weight (``group_setup_dp_hash_table`` in ofproto-dpif.c). With equal weights it takes the next power of
-two from 16 up, so that of 9 endpoints seven would have two slots and two have one. A *ballast* bucket, a second one for
-one of the endpoints with a weight so small that it gets a single slot, makes it take 256.
+Open vSwitch 3.1 chooses in one of two ways (ofproto-dpif.c and ofproto-dpif-xlate.c there):
 
-Where even 256 slots cannot come within a tenth of 1/n (37 endpoints, or 100), the ballast is made lighter still: a
-choice that would need more than 256 slots is made by hashing each connection with each bucket, which is even for any
-number, but asks ``ovs-vswitchd`` about every connection instead of about every slot.
+- By *slots*: a connection's hash falls into one of 16 to 256 slots, and each bucket has as many as Webster's method
+  allots to its weight (``group_setup_dp_hash_table``). With equal weights it takes the next power of two from 16 up, so that
+  of 9 endpoints seven would have two slots and two have one. A *ballast* bucket, a second one for one of the endpoints
+  with a weight so small that it gets a single slot, makes it take 256.
+- By *scores*: the connection is hashed with each bucket and the highest wins (``pick_default_select_group``). It does so
+  when there would have to be more than 256 slots, which a still lighter ballast bucket brings about.
+
+Slots are found once and then used by the datapath; scores are even for any number of endpoints, but ask
+``ovs-vswitchd`` about each connection. So scores are used where 256 slots cannot come within a tenth of 1/n (37
+endpoints, or 100), and for UDP: the hash of the slots leaves its ports out, so that all datagrams of a client would go
+to one endpoint. The scores' hash leaves them out as well, but it has the MACs in it: see ``CHOOSE_BY``.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from controllers.pipeline.tables import (
     SNAT,
 )
 from testbed.cluster.identity import group_id
-from testbed.cluster.values import ServiceEndpoint, ServicePort
+from testbed.cluster.values import Protocol, ServiceEndpoint, ServicePort
 
 # OVS 3.1, ofproto-dpif.c: MAX_SELECT_GROUP_HASH_VALUES.
 MOST_SLOTS = 256
@@ -36,6 +41,9 @@ FEWEST_SLOTS = 16
 MOST_DEVIATION = Fraction(1, 10)
 
 _ENDPOINT_WEIGHT = 1000
+# With a bucket of this weight more than MOST_SLOTS would be needed. It never has the highest score, or, once in a
+# million connections to two endpoints, for one of them.
+_FOR_SCORES = 1
 
 # An OpenFlow message's length is a 16-bit number. These are the lengths of its parts in bytes (OpenFlow 1.3.5 sections
 # 7.2.5, 7.3.4.2; nicira-ext.h): what surrounds a group in a bundle, and a bucket with and without session affinity.
@@ -67,7 +75,7 @@ def service_group(port: ServicePort, endpoints: Sequence[ServiceEndpoint], local
     """The group of a Service's port over ``endpoints``; without any it drops. At most :func:`most_endpoints`."""
     ordered = _rotated(endpoints, port.group_number)
     buckets = [Bucket(_ENDPOINT_WEIGHT, _choose(port, endpoint)) for endpoint in ordered]
-    weight = ballast_weight(len(buckets))
+    weight = ballast_weight(len(buckets), port.protocol)
     if weight:
         # The last endpoint is one of those that Webster's method, which prefers the first, gave the fewest slots.
         buckets.append(Bucket(weight, buckets[-1].actions))
@@ -88,22 +96,33 @@ def to_endpoint(endpoint: ServiceEndpoint) -> Conntrack:
 _REMEMBER_MASQUERADE = (Move(REG_MASQUERADE, "ct_mark"),)
 
 
+# What goes before a group. The destination MAC is free to carry the client's UDP port into the hash: it is given anew
+# in L3Forwarding or Reject.
+CHOOSE_BY: dict[Protocol, tuple[Action, ...]] = {
+    "TCP": (),
+    "UDP": (Move("udp_src", "eth_dst"),),
+    "SCTP": (),
+}
+
+
 @cache
-def ballast_weight(endpoints: int) -> int:
+def ballast_weight(endpoints: int, protocol: Protocol) -> int:
     """The weight of the ballast bucket beside so many endpoints; 0: none is needed."""
-    if endpoints > MOST_SLOTS or endpoints & (endpoints - 1) == 0:
-        return 0  # no slots are used, or a power of two that this one divides
+    if endpoints < 2 or endpoints > MOST_SLOTS:
+        return 0  # no choice; or a choice by scores anyway
+    if protocol == "UDP":
+        return _FOR_SCORES
+    if endpoints & (endpoints - 1) == 0:
+        return 0  # a power of two divides every number of slots
     weight = -(-endpoints * _ENDPOINT_WEIGHT // (MOST_SLOTS - 1))
-    even = all(
-        abs(share * endpoints - 1) <= MOST_DEVIATION
-        for share in _endpoint_shares(webster_slots([_ENDPOINT_WEIGHT] * endpoints + [weight]), endpoints)
-    )
-    return weight if even else 1
+    shares = _endpoint_shares(webster_slots([_ENDPOINT_WEIGHT] * endpoints + [weight]), endpoints)
+    even = all(abs(share * endpoints - 1) <= MOST_DEVIATION for share in shares)
+    return weight if even else _FOR_SCORES
 
 
-def bucket_shares(endpoints: int) -> tuple[Fraction, ...]:
+def bucket_shares(endpoints: int, protocol: Protocol = "TCP") -> tuple[Fraction, ...]:
     """The probability with which a group gives a connection to each of so many endpoints (Open vSwitch 3.1)."""
-    weight = ballast_weight(endpoints)
+    weight = ballast_weight(endpoints, protocol)
     slots = webster_slots([_ENDPOINT_WEIGHT] * endpoints + ([weight] if weight else []))
     return _endpoint_shares(slots, endpoints) if slots else (Fraction(1, endpoints),) * endpoints
 
@@ -124,8 +143,6 @@ def webster_slots(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 def _endpoint_shares(slots: Sequence[int], endpoints: int) -> tuple[Fraction, ...]:
-    if not slots:
-        return ()
     shares = [Fraction(hits, sum(slots)) for hits in slots]
     shares[endpoints - 1] += sum(shares[endpoints:])
     return tuple(shares[:endpoints])

@@ -19,13 +19,12 @@ from controllers.pipeline.flow import (
     ForgetInPort,
     GotoTable,
     Group,
-    Move,
     Nat,
     ToGroup,
     match,
     set_field,
 )
-from controllers.pipeline.groups import service_group
+from controllers.pipeline.groups import CHOOSE_BY, service_group
 from controllers.pipeline.program import Part
 from controllers.pipeline.tables import (
     NORMAL,
@@ -48,16 +47,7 @@ from controllers.pipeline.tables import (
     service_cookie,
 )
 from testbed.cluster.identity import GATEWAY_OF_PORT, REJECT_MAC, group_id
-from testbed.cluster.values import IPAddress, NodeNetwork, Protocol, ServiceEndpoint, ServicePort
-
-# A group chooses by MACs, addresses and the ports of TCP and SCTP, but not of UDP (``flow_hash_symmetric_l4`` in Open
-# vSwitch's lib/flow.c), so all of a client's datagrams would go to one endpoint. The destination MAC is free to carry
-# the client's port into the choice: it is given anew in L3Forwarding, or in Reject.
-_CHOOSE_BY: dict[Protocol, tuple[Action, ...]] = {
-    "TCP": (),
-    "UDP": (Move("udp_src", "eth_dst"),),
-    "SCTP": (),
-}
+from testbed.cluster.values import IPAddress, NodeNetwork, ServiceEndpoint, ServicePort
 
 
 def has_local_group(port: ServicePort) -> bool:
@@ -197,9 +187,9 @@ def _frontend(
     if not port.cluster_endpoints:
         actions: tuple[Action, ...] = (GotoTable(REJECT.name),)
     elif port.affinity_timeout_s is not None:
-        actions = (*first, *_CHOOSE_BY[port.protocol], *affinity.remembered(number))
+        actions = (*first, *CHOOSE_BY[port.protocol], *affinity.remembered(number))
     else:
-        actions = (*first, *_CHOOSE_BY[port.protocol], ToGroup(number))
+        actions = (*first, *CHOOSE_BY[port.protocol], ToGroup(number))
     return Flow(SERVICE_LB, priority, match(**conditions), actions, service_cookie(port.key))
 
 

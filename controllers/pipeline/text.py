@@ -11,6 +11,7 @@ from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, IP_PROTO_WORDS, 
 from controllers.pipeline.flow import (
     IN_PORT,
     Action,
+    Bucket,
     Conntrack,
     DecTTL,
     FieldMatch,
@@ -78,10 +79,12 @@ def groups_text(groups: Iterable[Group], names: Names | None = None) -> str:
 
 def group_text(group: Group, names: Names | None = None) -> str:
     """One group as ``ovs-ofctl dump-groups`` prints it."""
-    buckets = "".join(
-        f",bucket=weight:{bucket.weight},actions={actions_text(bucket.actions, names)}" for bucket in group.buckets
-    )
-    return f" group_id={group.group_id},type=select{buckets}"
+    return f" group_id={group.group_id},type=select" + "".join(_bucket(bucket, names) for bucket in group.buckets)
+
+
+def _bucket(bucket: Bucket, names: Names | None) -> str:
+    weight = f"weight:{bucket.weight}," if bucket.weight != 1 else ""
+    return f",bucket={weight}actions={actions_text(bucket.actions, names)}"
 
 
 def match_words(match: Match, names: Names | None = None) -> list[str]:

@@ -1,0 +1,194 @@
+"""A cluster of bridges with compiled Services and no controller: tests of the flows themselves with real packets."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from controllers.pipeline import (
+    TABLES,
+    Program,
+    compile_program,
+    flows_text,
+    groups_text,
+    parse_dump,
+    parse_group_dump,
+)
+from controllers.pipeline.tables import SESSION_AFFINITY
+from testbed.cluster.identity import BRIDGE, GATEWAY_INTERFACE, VIRTUAL_NEXT_HOP, pod_namespace
+from testbed.cluster.values import ClusterState, Mode, NodeNetwork, PodNetwork, ServiceEndpoint, ServicePort
+from testbed.cluster.view import cluster_state
+from testbed.network import netns
+from testbed.network.node_services import install_refusals, prepare_node, steer_node_ports
+from testbed.network.openvswitch import VSwitch
+from tests.box.ovs_harness import _ip, _no_offload, cluster_objects, dump_flows, start_bridges, start_networks
+
+OUTSIDE_NAMESPACE = "outside"
+OUTSIDE_IP = IPv4Address("192.168.1.200")
+ANSWER_S = 3.0
+
+
+@dataclass
+class FlowCluster:
+    """Nodes, their pods, an outside host on the nodes' network, and bridges that hold ``state``'s programs."""
+
+    state: ClusterState
+    switches: dict[str, VSwitch]
+
+    def program(self, ports: Iterable[ServicePort]) -> None:
+        """Put the flows and groups of these Services, and no other, on all bridges; learned flows stay."""
+        self.state = replace(self.state, service_ports=tuple(ports))
+        for name, switch in self.switches.items():
+            install(switch, compile_program(self.state, name))
+
+    def assert_exact(self) -> None:
+        """Every bridge holds exactly what was compiled."""
+        for name, switch in self.switches.items():
+            program = compile_program(self.state, name)
+            assert parse_dump(dump_flows(switch, "--no-names")) == program.flows()
+            assert parse_group_dump(switch.ofctl("dump-groups", BRIDGE)) == program.groups()
+
+    def pod(self, number: int) -> PodNetwork:
+        return self.state.pod_by_key[f"default/pod-{number}"]
+
+    def node(self, name: str) -> NodeNetwork:
+        return self.state.node_by_name[name]
+
+    def endpoint(self, number: int, target_port: int) -> ServiceEndpoint:
+        """The pod as an endpoint."""
+        pod = self.pod(number)
+        return ServiceEndpoint(pod.pod_ip, target_port, pod.node_name)
+
+
+def install(switch: VSwitch, program: Program) -> None:
+    """Replace what a bridge holds, in one bundle; groups first, as flows lead to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        groups, flows = Path(folder, "groups"), Path(folder, "flows")
+        groups.write_text(
+            "delete group_id=0xfffffffc\n"
+            + "".join(
+                f"add {line}\n" for line in groups_text(program.groups()).replace("weight:", "weight=").splitlines()
+            )
+        )
+        # What the bridge has learned stays, as it does when the controller sends everything again.
+        tables = [table.number for table in TABLES.values() if table is not SESSION_AFFINITY]
+        lines = [f"delete table={number}\n" for number in tables]
+        lines += [f"add {line}\n" for line in flows_text(program.flows()).splitlines()]
+        flows.write_text("".join(lines))
+        switch.ofctl("--bundle", "add-groups", BRIDGE, str(groups))
+        switch.ofctl("--bundle", "add-flows", BRIDGE, str(flows))
+    switch.appctl("revalidator/wait")
+
+
+@contextmanager
+def flow_cluster(mode: Mode, nodes: int, pods: int) -> Iterator[FlowCluster]:
+    """Pods are spread evenly: ``default/pod-0`` on n1, ``pod-1`` on n2, ..."""
+    state = cluster_state(cluster_objects(nodes, pods, mode))
+    start_networks()
+    switches = start_bridges(state)
+    _ip(
+        [
+            f"netns add {OUTSIDE_NAMESPACE}",
+            f"link add outside type veth peer name eth0 netns {OUTSIDE_NAMESPACE}",
+            "link set outside master underlay up",
+        ]
+    )
+    _ip(["link set lo up", f"addr add {OUTSIDE_IP}/24 dev eth0", "link set eth0 up"], OUTSIDE_NAMESPACE)
+    _no_offload(OUTSIDE_NAMESPACE, "eth0")
+    for node in state.nodes:
+        with netns.entered(node.name):
+            prepare_node(node)
+        ways = [state.config.service_cidr, state.config.load_balancer_cidr]
+        _ip(
+            [f"route add {cidr} via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink" for cidr in ways],
+            node.name,
+        )
+    steer_node_ports(state.nodes, steered=True)
+    install_refusals(state.nodes)
+    cluster = FlowCluster(state, switches)
+    cluster.program(())
+    yield cluster
+
+
+class Servers:
+    """TCP and UDP servers in pods, all in one thread. Each says who it is and whose address it sees."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def add(self, pod: PodNetwork, kind: socket.SocketKind, target_port: int) -> None:
+        """Have the pod serve at a port. Only before the start."""
+        name = f"{pod.name}:{target_port}"
+        with netns.entered(pod_namespace(pod.namespace, pod.name)):
+            server = socket.socket(socket.AF_INET, kind)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("0.0.0.0", target_port))
+        if kind is socket.SOCK_STREAM:
+            server.listen(512)
+        server.setblocking(False)
+        self._selector.register(server, selectors.EVENT_READ, name)
+
+    def __enter__(self) -> Servers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wake.send(b"x")
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._wake.close()
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                server = key.fileobj
+                if server is self._woken:
+                    return
+                assert isinstance(server, socket.socket)
+                if server.type is socket.SOCK_STREAM:
+                    connection, (client_ip, _) = server.accept()
+                    connection.sendall(f"{key.data} {client_ip}".encode())
+                    connection.close()
+                else:
+                    _, client = server.recvfrom(2048)
+                    server.sendto(f"{key.data} {client[0]}".encode(), client)
+
+
+def ask(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int) -> tuple[str, str]:
+    """Connect from a namespace: (who answered, whose address it saw). Raises OSError as the socket does."""
+    with netns.entered(namespace):
+        client = socket.socket(socket.AF_INET, kind)
+    with client:
+        client.settimeout(ANSWER_S)
+        client.connect((str(address), number))
+        if kind is socket.SOCK_DGRAM:
+            client.send(b"?")
+        answer = client.recv(2048).decode()
+    who, client_ip = answer.split()
+    return who, client_ip
+
+
+def refused(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int) -> bool:
+    """Whether an attempt is refused at once; False if it is met with silence. Fails if somebody answers."""
+    try:
+        answer = ask(namespace, kind, address, number)
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        return False
+    raise AssertionError(f"{answer} answered")
+
+
+def namespace(pod: PodNetwork) -> str:
+    return pod_namespace(pod.namespace, pod.name)
