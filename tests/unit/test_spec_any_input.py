@@ -27,23 +27,48 @@ EXPERIMENT: dict[str, Any] = {
     "network": {
         "clusterCIDR": "10.244.0.0/16",
         "serviceCIDR": "10.96.0.0/12",
+        "loadBalancerCIDR": "198.18.0.0/24",
+        "dns": "on",
         "nodeCIDRMaskSize": 24,
         "vni": 1,
         "mtu_bytes": 1500,
     },
     "manifests": ["pods.yaml"],
-    "builds": [{"name": "one", "parameters": {"nodes": 2}, "idle_ports": 3}],
+    "builds": [
+        {"name": "one", "parameters": {"nodes": 2}, "idle_ports": 3, "generate": {"services": 2, "endpoints": 3}}
+    ],
     "modes": ["overlay", "routed"],
-    "paths": {"pods": {"from": "a", "to": "other/b"}, "out": {"from": "node/n1", "to": "ext/ext1"}},
+    "proxies": ["openflow", "nftables"],
+    "compare": "path",
+    "paths": {
+        "pods": {"from": "a", "to": "other/b"},
+        "vip": {"from": "a", "to": "service/web:80", "baseline": "pods"},
+        "balanced": {"from": "ext/ext1", "to": "loadbalancer/other/balanced:53"},
+        "out": {"from": "node/n1", "to": "ext/ext1"},
+    },
     "probes": [
         {"kind": "udp_rr", "paths": ["pods"], "payload_bytes": [64, 512], "interval_ms": 1, "warmup_s": 0.1},
         {"kind": "command", "name": "own", "argv": ["x", "{target}"], "pattern": "(.)", "metric": "m_us", "scale": 2.0},
         {"kind": "flow_count"},
+        {"kind": "program", "duration_s": 0.5},
+        {
+            "kind": "http",
+            "paths": ["vip", "pods"],
+            "duration_s": 2,
+            "rate_per_s": 100,
+            "keep_alive": False,
+            "url": "/?a=1",
+            "late_ms": 50,
+            "events": [{"at_s": 1, "scale": {"deployment": "web", "namespace": "default", "replicas": 3}}],
+        },
     ],
-    "primary": "udp_rr",
+    "primary": "http",
     "rounds": 10,
     "seed": 1,
-    "expect": [{"probe": "udp_rr", "path": "pods", "payload_bytes": 64, "statistic": "ratio", "at_most": 2}],
+    "expect": [
+        {"probe": "http", "path": "vip", "mode": "routed", "proxy": "nftables", "statistic": "ratio", "at_most": 2},
+        {"probe": "udp_rr", "path": "pods", "payload_bytes": 64, "statistic": "p99", "at_most": 2},
+    ],
 }
 PODS: list[Any] = [
     {
@@ -67,7 +92,8 @@ PODS: list[Any] = [
                     "command": ["sh", "-c", "$(A)"],
                     "args": ["x"],
                     "env": [{"name": "A", "value": "1"}],
-                    "ports": [{"containerPort": 80}],
+                    "ports": [{"containerPort": 80, "name": "http", "protocol": "TCP"}],
+                    "readinessProbe": {"httpGet": {"port": "http", "path": "/"}, "periodSeconds": 1},
                 }
             ],
         },
@@ -84,6 +110,63 @@ PODS: list[Any] = [
             }
         ],
     },
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "25%"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "main", "image": "nginx", "ports": [{"containerPort": 80}]}]},
+            },
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"app": "web"},
+            "clusterIP": "10.96.0.20",
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10}},
+            "internalTrafficPolicy": "Local",
+            "ports": [{"port": 80, "targetPort": 80, "name": "http"}],
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "balanced", "namespace": "other"},
+        "spec": {
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 30099,
+            "loadBalancerIP": "198.18.0.9",
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "nodePort": 30053},
+            ],
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "balanced", "namespace": "other"},
+        "subsets": [{"addresses": [{"ip": "10.0.0.3"}], "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}]}],
+    },
+    {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "s", "namespace": "other", "labels": {"kubernetes.io/service-name": "balanced"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.4"], "conditions": {"ready": True}, "nodeName": "n1"}],
+        "ports": [{"name": "dns-tcp", "port": 53, "protocol": "TCP"}],
+    },
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "other"}},
 ]
 
 # Sizes stay small: a topology of hundreds of routers is right, only slow to try many times.
@@ -108,6 +191,11 @@ scalars = (
             "n9",
             "\0",
             "leaf_spine",
+            "service/web:80",
+            "None",
+            "web",
+            "ExternalName",
+            30053,
         ]
     )
 )
