@@ -92,16 +92,13 @@ def _clusters(
     problems += found + [problem for each in refused.values() for problem in each]
     if found:
         return built, None
-    if not refused:
-        found = list(scale_problems(document, parts.network, built, manifests, parts.probes))
-        problems += found
     placeable = [manifest for position, manifest in enumerate(manifests) if position not in refused]
-    objects: Sequence[JsonObject] | None = None if found or refused else ()
+    objects: Sequence[JsonObject] | None = None if refused or not built else ()
     for each in built:
         made, wrong = place(document, parts.network, each, placeable)
-        problems += wrong
+        problems += wrong or scale_problems(document, parts.network, each, placeable, parts.probes)
         objects = None if wrong or objects is None else made
-    return built, objects if built else None
+    return built, objects
 
 
 def _read_all_manifests(

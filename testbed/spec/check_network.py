@@ -163,21 +163,22 @@ def place(
 def scale_problems(
     document: Document,
     network: Network,
-    built: Sequence[BuiltFabric],
+    built: BuiltFabric,
     manifests: Sequence[Manifest],
     probes: Mapping[int, Probe],
 ) -> Iterator[Problem]:
-    """Events that would make more pods than the cluster has addresses for."""
+    """Events that would make more pods than there are addresses for, in a build in which the manifests' own fit."""
     for index, probe in probes.items():
         for number, event in enumerate(probe.events):
             scaled = [_scaled(manifest, event.scale) for manifest in manifests]
             if scaled == list(manifests):
                 continue
             path: FieldPath = ("probes", index, "events", number, "scale", "replicas")
-            for each in built:
-                for problem in place(document, network, each, scaled)[1]:
-                    if problem not in place(document, network, each, manifests)[1]:
-                        yield document.problem(path, problem.message, event.scale.replicas)
+            try:
+                make_objects(built.fabric, network, "overlay", scaled)
+            except AssignmentError as error:
+                for problem in error.problems:
+                    yield document.problem(path, problem.reason + built.where, event.scale.replicas)
 
 
 def _scaled(manifest: Manifest, scale: Scale) -> Manifest:
