@@ -11,7 +11,6 @@ import pytest
 from testbed.cluster.assign import AssignmentError, assign
 from testbed.cluster.kinds import KINDS
 from testbed.cluster.objects import object_name
-from testbed.cluster.service_warnings import service_warnings
 from testbed.cluster.store import Store
 from testbed.cluster.values import NetworkConfig
 from testbed.cluster.view import cluster_state
@@ -143,29 +142,6 @@ def test_pods_alone_give_what_they_always_gave():
         ("Node", "n2"),
         ("Pod", "a"),
         ("Pod", "b"),
-    ]
-
-
-def test_services_that_find_nothing_are_warned_about():
-    named = [{"name": "http", "containerPort": 8080}]
-    web = deployment("web")
-    web["spec"]["template"]["spec"]["containers"][0]["ports"] = named
-    warnings = list(
-        service_warnings(
-            complete(
-                web,
-                service("fine", selector={"app": "web"}, ports=[{"port": 80, "targetPort": "http"}]),
-                service("typo", selector={"app": "web"}, ports=[{"port": 80, "targetPort": "htpp"}]),
-                service("nobody", selector={"app": "wbe"}),
-                service("elsewhere", "shop", selector={"app": "web"}),
-                service("manual", selector=None),
-            )
-        )
-    )
-    assert [(found.name, found.problem.field, found.problem.value, found.problem.allowed) for found in warnings] == [
-        ("nobody", "spec.selector", "app=wbe", ""),
-        ("typo", "spec.ports[0].targetPort", "htpp", "http"),
-        ("elsewhere", "spec.selector", "app=web", ""),
     ]
 
 
