@@ -70,7 +70,7 @@ def check(
     if problems:
         raise InputError(problems)
     experiment = Experiment.model_validate(document.value, by_alias=True, by_name=False)
-    warnings += experiment_warnings(document, experiment)
+    warnings += experiment_warnings(document, experiment, manifests)
     return CheckedExperiment(
         experiment, file, tuple(manifests), shaping_of(experiment.topology.links), text, overrides, tuple(warnings)
     )

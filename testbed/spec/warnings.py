@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from testbed.spec.endpoints import Target, parse_target
+from testbed.spec.manifests import Manifest
+from testbed.spec.manifests.ports import protocol_of
 from testbed.spec.models import Experiment, Probe
 from testbed.spec.source import Document
 
@@ -13,7 +16,7 @@ _CONCLUSIVE_ROUNDS = 8
 _SIGNIFICANCE = 0.05
 
 
-def experiment_warnings(document: Document, experiment: Experiment) -> Iterator[str]:
+def experiment_warnings(document: Document, experiment: Experiment, manifests: Sequence[Manifest]) -> Iterator[str]:
     """Too few rounds for a verdict, or nothing that a verdict could be about."""
     if not experiment.probes:
         return
@@ -21,7 +24,7 @@ def experiment_warnings(document: Document, experiment: Experiment) -> Iterator[
         message = "one mode, one proxy and no baseline: nothing is compared, so nothing gets a verdict"
         yield str(document.problem(("modes",), message, list(experiment.modes)))
         return
-    size = primary_family_size(experiment)
+    size = primary_family_size(experiment, manifests)
     if experiment.rounds < _CONCLUSIVE_ROUNDS:
         message = f"fewer than {_CONCLUSIVE_ROUNDS} rounds: every verdict will be inconclusive"
         yield str(document.problem(("rounds",), message, experiment.rounds))
@@ -32,7 +35,7 @@ def experiment_warnings(document: Document, experiment: Experiment) -> Iterator[
         yield str(document.problem(("rounds",), message, experiment.rounds, f"at least {needed}, or fewer comparisons"))
 
 
-def primary_family_size(experiment: Experiment) -> int:
+def primary_family_size(experiment: Experiment, manifests: Sequence[Manifest]) -> int:
     """How many ratios get a verdict together: the primary probe's, over builds, payloads, paths and treatments."""
     probe = experiment.primary_probe
     if probe is None:
@@ -44,8 +47,29 @@ def primary_family_size(experiment: Experiment) -> int:
         treatments = modes * (proxies - 1)
     else:
         treatments = modes * proxies
-    figures = 2 if probe.kind == "first_packet" else 1  # the first datagram, and the first connection
-    return len(experiment.builds) * len(probe.payloads) * len(compared_paths(experiment, probe)) * treatments * figures
+    figures = sum(
+        _figures(probe, parse_target(experiment.paths[path].target), manifests)
+        for path in compared_paths(experiment, probe)
+    )
+    return len(experiment.builds) * len(probe.payloads) * treatments * figures
+
+
+def _figures(probe: Probe, target: Target, manifests: Sequence[Manifest]) -> int:
+    """How many figures a cell gives that are compared: the first datagram and the first connection are one each, and
+    of a Service there are those that it has a port for."""
+    if probe.kind != "first_packet":
+        return 1
+    service = target.service
+    if service is None:
+        return 2
+    protocols = {
+        protocol_of(entry)
+        for manifest in manifests
+        if (manifest.kind, manifest.namespace, manifest.name) == ("Service", service.namespace, service.name)
+        for entry in manifest.spec.get("ports") or ()
+        if entry["port"] == target.port
+    }
+    return len(protocols & {"TCP", "UDP"})
 
 
 def compared_paths(experiment: Experiment, probe: Probe) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from testbed.progress import duration_text
 from testbed.spec.checked import CheckedExperiment
+from testbed.spec.manifests import Manifest
 from testbed.spec.models import Experiment
 from testbed.spec.warnings import compared_paths, primary_family_size
 from testbed.views.words import counted
@@ -27,13 +30,13 @@ def experiment_text(checked: CheckedExperiment, measuring_s: float) -> str:
         parts.append(f"{counted(max(generated), 'Service')} generated at most")
     parts += [counted(len(experiment.probes), "probe"), counted(experiment.rounds, "round")]
     parts.append(f"about {duration_text(measuring_s)} of measuring")
-    return f"{', '.join(parts)}; {primary_text(experiment)}"
+    return f"{', '.join(parts)}; {primary_text(experiment, checked.manifests)}"
 
 
-def primary_text(experiment: Experiment) -> str:
+def primary_text(experiment: Experiment, manifests: Sequence[Manifest]) -> str:
     """Which ratios are the primary family, and whether the file says so."""
     probe = experiment.primary_probe
-    size = primary_family_size(experiment)
+    size = primary_family_size(experiment, manifests)
     if probe is None or size == 0:
         return "nothing is compared"
     how = "" if experiment.primary else " by default"

@@ -53,8 +53,17 @@ def test_shipped_experiments_are_in_order(file: Path) -> None:
             assert checked.objects(build, mode)
 
 
-def test_there_are_the_four_experiments() -> None:
-    assert [file.stem for file in SHIPPED] == ["mtu", "overlay_vs_routed", "scale_nodes", "smoke"]
+def test_there_are_the_experiments_that_the_docs_speak_of() -> None:
+    assert [file.stem for file in SHIPPED] == [
+        "endpoint_churn",
+        "mtu",
+        "nodeport",
+        "overlay_vs_routed",
+        "scale_nodes",
+        "service_proxies",
+        "service_vip",
+        "smoke",
+    ]
 
 
 def test_the_demo_asks_what_it_says() -> None:

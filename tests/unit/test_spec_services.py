@@ -11,6 +11,7 @@ import pytest
 from testbed.cluster.view import cluster_state
 from testbed.errors import InputError
 from testbed.spec import CheckedExperiment, load_experiment
+from testbed.spec.warnings import primary_family_size
 
 WEB = """
 apiVersion: v1
@@ -224,3 +225,16 @@ def test_a_misspelt_kind_of_probe_is_one_problem(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(tmp_path, more=more)
     assert [problem.field for problem in caught.value.problems] == ["probes[0].kind"]
+
+
+def test_first_packets_are_counted_by_the_protocols_of_the_service(tmp_path: Path) -> None:
+    both = (
+        "---\napiVersion: v1\nkind: Service\nmetadata: {name: both}\nspec:\n  selector: {app: web}\n  ports:\n"
+        "    - {name: tcp, port: 80, targetPort: 8000}\n    - {name: udp, port: 80, targetPort: 8000, protocol: UDP}\n"
+    )
+    paths = "".join(
+        f"  path_{number}: {{from: client, to: {target}}}\n"
+        for number, target in enumerate(("service/web:80", "service/both:80", "node/n1"))
+    )
+    checked = load(tmp_path, WEB + both, f"paths:\n{paths}probes: [{{kind: first_packet}}]\n")
+    assert primary_family_size(checked.experiment, checked.manifests) == 1 + 2 + 2

@@ -158,4 +158,4 @@ def test_numbers_in_sentences() -> None:
 def test_check_says_what_gets_a_verdict(experiment: dict[str, Any], said: str) -> None:
     probes = [{"kind": "flow_count"}, {"kind": "udp_rr"}] if experiment else [{"kind": "flow_count"}]
     whole = {"format": "testbed/v1", "name": "x", "topology": {"name": "leaf_spine"}, "probes": probes, **experiment}
-    assert primary_text(Experiment.model_validate(whole, by_alias=True, by_name=False)) == said
+    assert primary_text(Experiment.model_validate(whole, by_alias=True, by_name=False), ()) == said
