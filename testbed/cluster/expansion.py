@@ -119,7 +119,11 @@ class Expansion:
             if identity not in self._seen:
                 self._seen.add(identity)
                 return wire
-            self._refuse(index, wire, [FieldProblem("metadata.name", f"two objects of the kind {kind.name} have this name", name)])
+            self._refuse(
+                index,
+                wire,
+                [FieldProblem("metadata.name", f"two objects of the kind {kind.name} have this name", name)],
+            )
         return None
 
     def _refuse(self, index: int, wire: JsonObject, problems: Iterable[FieldProblem]) -> None:
@@ -141,6 +145,6 @@ class Expansion:
             key = object_namespace(service), object_name(service)
             existing = written.get(key, ())
             if selector := selector_of(service):
-                yield from endpoint_slices(service, self._pods.select(key[0], selector), existing)
+                yield from endpoint_slices(service, self._pods.candidates(key[0], selector), existing)
             else:
                 yield from mirrored_slices(service, endpoints.get(key), existing)

@@ -1,11 +1,10 @@
-"""Pods by their labels, so that finding those of one selector does not look at all."""
+"""Pods by their labels, so that finding those of one selector does not look at every one."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from testbed.cluster.endpoint_slices import is_selected
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 
 _Key = tuple[str, str]  # namespace and name
@@ -41,12 +40,11 @@ class PodIndex:
         """A pod that is there, by namespace and name."""
         return self._pods[key]
 
-    def select(self, namespace: str, selector: Mapping[str, str]) -> list[JsonObject]:
-        """The pods of a namespace that carry all labels of a selector, which has at least one; sorted by name."""
-        found = [self._by_label.get((namespace, *term), set()) for term in selector.items()]
-        fewest = min(found, key=len)
-        pods = (self._pods[key] for key in sorted(fewest))
-        return [pod for pod in pods if is_selected(pod, selector)]
+    def candidates(self, namespace: str, selector: Mapping[str, str]) -> Iterator[JsonObject]:
+        """Pods of a namespace that carry one label of a selector, the one that the fewest carry: all that it selects
+        are among them. The selector has at least one label."""
+        found: list[set[_Key]] = [self._by_label.get((namespace, *term), set()) for term in selector.items()]
+        return map(self._pods.__getitem__, min(found, key=len))
 
 
 def _labels(pod: JsonObject) -> list[_Label]:

@@ -86,7 +86,7 @@ class SliceLoop:
     def _wanted(self, key: _Key, service: JsonObject) -> list[JsonObject]:
         existing = self._slices[key].values()
         if selector := selector_of(service):
-            return endpoint_slices(service, self._pods.select(key[0], selector), existing)
+            return endpoint_slices(service, self._pods.candidates(key[0], selector), existing)
         return mirrored_slices(service, self._endpoints.get(key), existing)
 
     def _write(self, key: _Key, wanted: list[JsonObject]) -> None:
