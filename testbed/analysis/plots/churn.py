@@ -97,10 +97,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, happenings: pd.DataFrame, limit_ms: f
         axes.axvline(begin, color=FAINT, linewidth=1.0)
         text = f"{event['what']} ({event['confirmed_ms'] - event['written_ms']:,.0f} ms)"
         axes.annotate(
-            text, (begin, 1.0), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5
+            text, (begin, 0.0), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7.5
         )
     axes.set_yscale("log")
-    axes.set_ylim(float(took_ms.min()) * 0.7, top_ms)
+    axes.set_ylim(float(took_ms.min()) * 0.3, top_ms)
     axes.yaxis.set_major_locator(LogLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.yaxis.set_minor_formatter(NullFormatter())
