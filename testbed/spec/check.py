@@ -8,17 +8,9 @@ from pathlib import Path
 from testbed.cluster.objects import JsonObject
 from testbed.errors import InputError, Problem
 from testbed.spec.check_comparison import compared_of, comparison_problems, expectation_problems
-from testbed.spec.check_network import (
-    BuiltFabric,
-    dns_problems,
-    fabrics_of,
-    place,
-    range_problems,
-    scale_problems,
-    shaping_of,
-    topology_problems,
-)
+from testbed.spec.check_network import BuiltFabric, fabrics_of, range_problems, shaping_of, topology_problems
 from testbed.spec.check_paths import path_problems, probe_path_problems, surroundings
+from testbed.spec.check_placement import dns_problems, place, scale_problems
 from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems, program_problems
 from testbed.spec.check_services import allocation_problems, service_problems, service_warnings
 from testbed.spec.checked import CheckedExperiment

@@ -13,7 +13,8 @@ from testbed.spec.checked import CheckedExperiment
 from testbed.spec.models import FORMAT
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.overrides import apply_overrides
-from testbed.spec.source import Document, printable, read_documents, read_text, yaml_text
+from testbed.spec.source import Document, printable, read_documents, read_text
+from testbed.spec.write import yaml_text
 from topologies import TOPOLOGIES
 
 

@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.cluster.values import MAX_GROUP_ENDPOINTS, Mode, NetworkConfig, ProxyName
-from testbed.spec.endpoints import DNS_LABEL, DNS_LABEL_FORM, parse_endpoint, parse_target
-from testbed.spec.units import parse_delay_ms, parse_loss_pct, parse_rate_mbit
+from testbed.spec.field_types import (
+    CIDR,
+    Delay,
+    DnsLabel,
+    Endpoint,
+    JsonPath,
+    Loss,
+    Name,
+    Number,
+    Parameters,
+    PositiveInt,
+    Rate,
+    RegularExpression,
+    Seconds,
+    Switch,
+    TargetText,
+    UrlPath,
+    parse_cidr,
+)
 
 FORMAT = "testbed/v1"
-
-NAME_FORM = "at most 63 of a-z, 0-9, _, . and -, beginning and ending with a letter or digit"
-
-
-def _accepted_by(parse: Callable[[str], object]) -> AfterValidator:
-    """Keep the text as it was written, if ``parse`` takes it."""
-
-    def check(text: str) -> str:
-        parse(text)
-        return text
-
-    return AfterValidator(check)
-
-
-def _regular_expression(text: str) -> None:
-    try:
-        groups = re.compile(text).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    if groups < 1:
-        raise ValueError("a regular expression with a group: its first group is the figure")
-
-
-def _json_path(text: str) -> None:
-    if not re.fullmatch(r"[\w-]+(\[(\d+|\*)\])*(\.[\w-]+(\[(\d+|\*)\])*)*", text):
-        raise ValueError("keys joined by dots, [0] for a list's item, [*] for all: end.sum_sent.bits_per_second")
-
-
-def _dns_label(text: str) -> None:
-    if not DNS_LABEL.fullmatch(text):
-        raise ValueError(DNS_LABEL_FORM)
-
-
-def _url_path(text: str) -> None:
-    if not re.fullmatch(r"/[!-~]*", text):
-        raise ValueError("a path with its query, beginning with /, without spaces: /index.html?a=1")
-
-
-def _switch(value: Any) -> Any:
-    """YAML 1.1 reads ``on`` and ``off`` as booleans."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-def parse_cidr(text: str) -> IPv4Network:
-    """An IPv4 network in CIDR form. Raises ValueError with the form that is expected."""
-    try:
-        return IPv4Network(text)
-    except ValueError:
-        pass
-    try:
-        suggestion = f"; did you mean {IPv4Network(text, strict=False)}?"
-    except ValueError:
-        suggestion = ""
-    raise ValueError(f"an IPv4 network with prefix length, without host bits, for example 10.244.0.0/16{suggestion}")
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
-PositiveInt = Annotated[int, Field(gt=0, le=1_000_000, strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=3600, strict=True)]
-Rate = Annotated[str, _accepted_by(parse_rate_mbit)]
-Delay = Annotated[str, _accepted_by(parse_delay_ms)]
-Loss = Annotated[str, _accepted_by(parse_loss_pct)]
-CIDR = Annotated[str, _accepted_by(parse_cidr)]
-Endpoint = Annotated[str, _accepted_by(parse_endpoint)]
-TargetText = Annotated[str, _accepted_by(parse_target)]
-DnsLabel = Annotated[str, _accepted_by(_dns_label)]
-Parameters = dict[str, Annotated[int, Field(strict=True)]]
 
 
 class Model(BaseModel):
@@ -130,7 +76,7 @@ class Network(Model):
         description="MTU of the underlay, and of the pods in routed mode; in overlay mode pods have 50 bytes less, "
         "and an IPv6 packet of 1280 bytes must still fit",
     )
-    dns: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
+    dns: Switch = Field(
         default="auto", description="the cluster's DNS server, a pod behind a Service; auto: if there is any Service"
     )
 
@@ -263,7 +209,7 @@ class Probe(Model):
     keep_alive: bool = Field(
         default=True, strict=True, description="http: many requests on one connection, or a connection for each"
     )
-    url: Annotated[str, _accepted_by(_url_path)] = Field(default="/", description="http: path of the request")
+    url: UrlPath = Field(default="/", description="http: path of the request")
     late_ms: Annotated[float, Field(gt=0, le=1000, strict=True)] = Field(
         default=100.0, description="http: an answer later than this is counted as late"
     )
@@ -276,10 +222,10 @@ class Probe(Model):
     server_argv: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="command: a server run at the path's target meanwhile"
     )
-    pattern: Annotated[str, _accepted_by(_regular_expression)] | None = Field(
+    pattern: RegularExpression | None = Field(
         default=None, description="command: regular expression; its first group is a figure, every match counts"
     )
-    json_path: Annotated[str, _accepted_by(_json_path)] | None = Field(
+    json_path: JsonPath | None = Field(
         default=None, description="command: dotted path into JSON output, for example end.sum_sent.bits_per_second"
     )
     metric: Name | None = Field(default=None, description="command: name of the figure with its unit: rtt_us")

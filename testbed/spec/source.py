@@ -164,29 +164,6 @@ def parse_value(text: str) -> Any:
     return documents[0].value if documents else None
 
 
-def yaml_text(value: Any) -> str:
-    """A value as YAML that :func:`read_documents` reads as the same value.
-
-    PyYAML by itself leaves text such as ``1e3`` without quotes, which for Kubernetes and for us is a number.
-    """
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
-
-
-class _Dumper(yaml.SafeDumper):
-    pass
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    try:
-        is_text = isinstance(scalar(text, True, None), str)
-    except ValueError:
-        is_text = False
-    return dumper.represent_scalar(_TAG + "str", text, style=None if is_text else '"')
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
 class _Refused(Exception):
     def __init__(self, problem: Problem) -> None:
         self.problem = problem

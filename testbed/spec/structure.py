@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from testbed.errors import Problem
-from testbed.spec.models import NAME_FORM
+from testbed.spec.field_types import NAME_FORM
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.source import Document, FieldPath
 

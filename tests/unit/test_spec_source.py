@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.errors import Problem
-from testbed.spec.source import Document, field_text, parse_value, read_documents, read_text, yaml_text
+from testbed.spec.source import Document, field_text, parse_value, read_documents, read_text
+from testbed.spec.write import yaml_text
 
 
 def read(text: str) -> Document:
