@@ -1,1 +1,1 @@
-"""The cluster DNS: a real name server in a pod, told of every change by RFC 2136 updates."""
+"""The cluster DNS: a real name server in a pod, told of every change as it happens."""

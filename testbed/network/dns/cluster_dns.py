@@ -23,6 +23,7 @@ from testbed.cluster.status import Expired
 from testbed.cluster.store import Event, Store, Watch
 from testbed.errors import RunError
 from testbed.network.dns.session import Session, SessionError
+from testbed.network.pod_files import pod_hostname
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class _Server:
     """The name server of one pod. Without a session it is to be connected; ``trouble`` says why it is not yet."""
 
     name: str
-    namespace: str
+    hostname: str
     session: Session | None = None
     trouble: str = "not connected yet"
     retry_s: float = _FIRST_RETRY_S
@@ -183,8 +184,7 @@ class ClusterDns:
         name = _server_name(pod)
         wanted = not gone and _is_running_server(pod)
         if wanted and name not in self._servers:
-            namespace = identity.pod_namespace(object_namespace(pod), object_name(pod))
-            self._servers[name] = _Server(name, namespace)
+            self._servers[name] = _Server(name, pod_hostname(pod))
             os.eventfd_write(self._wake, 1)
         elif not wanted and name in self._servers:
             self._servers.pop(name).drop(SessionError("the pod is gone"))
@@ -216,7 +216,7 @@ class ClusterDns:
         """Try to fill a server; the lock is held, so that no change is missed."""
         session = None
         try:
-            session = Session(server.namespace)
+            session = Session(server.hostname)
             session.resync(self._records.records())
         except SessionError as error:
             if session is not None:
@@ -228,7 +228,7 @@ class ClusterDns:
         self._synced.notify_all()
 
     def _drop_ended(self) -> None:
-        """Give up the sessions that the other end has closed; the lock is held, so no answer is under way."""
+        """Give up the sessions whose server has ended; the lock is held."""
         for server in self._servers.values():
             if server.session is not None and server.session.has_ended():
                 LOG.warning("name server %s has ended", server.name)

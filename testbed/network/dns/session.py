@@ -1,143 +1,192 @@
-"""One connection to the name server of one pod, opened inside the pod's network namespace."""
+"""What is done with one running name server, by its control socket."""
 
 from __future__ import annotations
 
+import os
 import select
 import socket
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import get_args
 
-from testbed.cluster.dns_addon import DNS_PORT
-from testbed.cluster.dns_records import CLUSTER_DOMAIN, REVERSE_DOMAINS, Record, RecordChanges
-from testbed.network import netns
-from testbed.network.dns.wire import (
-    WireError,
-    read_answer,
-    read_transfer,
-    transfer_request,
-    update_messages,
-    with_id,
-)
+from testbed.cluster import identity
+from testbed.cluster.dns_records import CLUSTER_DOMAIN, REVERSE_DOMAINS, Record, RecordChanges, RecordType
+from testbed.network.dns.control import END, END_OF_BLOCK, ControlError, Decoder, Unit, encode_unit
 
 ZONES = (CLUSTER_DOMAIN, *REVERSE_DOMAINS)
+# CoreDNS' own default: clients follow a change within seconds even if they keep answers.
+TTL_S = 5
 
-_CONNECT_S = 1.0
-# An update takes milliseconds; this long only when the server is stuck, or stopped.
-_ANSWER_S = 10.0
-# How many updates are under way at once: enough to keep the server busy, few enough for the sockets' buffers.
-_WINDOW = 4
+# Every server's own directory, named after its pod's host name (programs/cluster_dns.py makes it).
+_DIRECTORY = Path("/run/cluster-dns")
+# A transaction takes milliseconds; this long only when the server is stuck, or stopped.
+_TIMEOUT_S = 10.0
+_SEND_BYTES, _RECEIVE_BYTES = 1 << 16, 1 << 18
+
+_PRIMARY = f"{identity.DNS_NAME}.{identity.DNS_NAMESPACE}.svc.{CLUSTER_DOMAIN}."
+# Serial (the server counts it up), refresh, retry, expire (no secondary server asks), and how many seconds an absence
+# may be remembered.
+_SOA = f"{_PRIMARY} hostmaster.{CLUSTER_DOMAIN}. 1 7200 1800 86400 {TTL_S}"
+_TYPES: Mapping[str, RecordType] = {name: name for name in get_args(RecordType)}
 
 
 class SessionError(Exception):
-    """The server is gone, does not answer, or has refused something; how much it has carried out is not known."""
+    """The server is gone, does not answer, or has refused something."""
 
 
 class Session:
-    """A connection to a server, by loopback, since it takes updates from its own pod only.
+    """One running server process. ``hostname`` is its pod's. All methods raise SessionError.
 
-    ``namespace`` is the pod's network namespace. All methods raise SessionError, after which the session is of no use.
+    After an error that :meth:`apply` or :meth:`resync` raises, the session is to be closed.
     """
 
-    def __init__(self, namespace: str) -> None:
-        self._last_id = 0
+    def __init__(self, hostname: str) -> None:
+        self._path = _DIRECTORY / hostname / "knot.sock"
         try:
-            with netns.entered(namespace):
-                self._socket = socket.create_connection(("127.0.0.1", DNS_PORT), _CONNECT_S)
+            with self._connect() as connection:
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            self._process = os.pidfd_open(struct.unpack("3i", credentials)[0])
         except OSError as error:
-            raise SessionError(f"no connection: {error}") from error
-        self._socket.settimeout(_ANSWER_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._input = self._socket.makefile("rb")
+            raise SessionError(f"no connection: {error.strerror}") from error
 
     def fileno(self) -> int:
-        """The connection, to be waited for: between two calls it only becomes readable when it ends."""
-        return self._socket.fileno()
+        """The server's process, to be waited for: it becomes readable when it ends (pidfd_open(2))."""
+        return self._process
 
     def has_ended(self) -> bool:
-        """Whether the server has closed the connection. To be asked between two calls."""
+        """Whether the server's process has ended."""
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        if not poll.poll(0):
-            return False
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK)
-        except OSError:
-            return True
+        poll.register(self._process, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close the connection."""
-        with suppress(OSError):
-            self._input.close()
-        self._socket.close()
+        """Let go of the process."""
+        os.close(self._process)
 
     def apply(self, changes: RecordChanges) -> None:
-        """Change the server's records; returns when clients get the new answers."""
-        waiting: dict[int, str] = {}
-        for zone, message in _updates(changes):
-            if len(waiting) == _WINDOW:
-                self._take_answer(waiting)
-            waiting[self._send(message)] = zone
-        while waiting:
-            self._take_answer(waiting)
+        """Change the server's records; returns when clients get the new answers. Each zone changes all at once."""
+        removed, added = _by_zone(changes.removed), _by_zone(changes.added)
+        with self._open() as control:
+            for zone in ZONES:
+                if removed[zone] or added[zone]:
+                    control.ask("zone-begin", zone)
+                    control.change(zone, removed[zone], added[zone])
 
     def resync(self, wanted: Collection[Record]) -> None:
-        """Make the server's records exactly those wanted, whatever it has now."""
-        found = {record for zone in ZONES for record in self.transfer(zone)}
-        added = [record for record in wanted if record not in found]
-        self.apply(RecordChanges(found.difference(wanted), added))
+        """Make the server's records exactly those wanted, whatever it has now. Before the first time it has no zones,
+        and answers every question about them with SERVFAIL rather than that a name does not exist."""
+        by_zone = _by_zone(wanted)
+        with self._open() as control:
+            for zone in ZONES:
+                try:
+                    control.ask("zone-begin", zone)
+                except SessionError:  # a transaction is open since something went wrong
+                    control.ask("zone-abort", zone)
+                    control.ask("zone-begin", zone)
+                units = control.ask("zone-get", zone)
+                if not units:
+                    control.ask_all("zone-set", _apex(zone))
+                found = set(_records(units))
+                added = [record for record in by_zone[zone] if record not in found]
+                control.change(zone, found.difference(by_zone[zone]), added)
 
-    def transfer(self, zone: str) -> Iterator[Record]:
-        """The records that the server has of one zone."""
-        expected = self._send(transfer_request(zone))
-        soa_count = 0
-        while soa_count < 2:  # it begins and ends with the zone's SOA
-            try:
-                part = read_transfer(self._receive())
-            except WireError as error:
-                raise SessionError(f"transfer of {zone}: {error}") from error
-            if part.answer.message_id != expected or part.answer.rcode:
-                raise SessionError(f"transfer of {zone}: RCODE {part.answer.rcode}")
-            soa_count += part.soa_count
-            yield from part.records
+    def records(self) -> set[Record]:
+        """What the server has."""
+        with self._open() as control:
+            return {record for zone in ZONES for record in _records(control.ask("zone-read", zone))}
 
-    def _take_answer(self, waiting: dict[int, str]) -> None:
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(_TIMEOUT_S)
         try:
-            answer = read_answer(self._receive())
-            zone = waiting.pop(answer.message_id)
-        except (WireError, KeyError) as error:
-            raise SessionError(f"an unexpected message: {error!r}") from error
-        if answer.rcode:
-            raise SessionError(f"the server has refused an update of {zone}: RCODE {answer.rcode}")
+            connection.connect(str(self._path))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
-    def _send(self, message: bytes) -> int:
-        self._last_id = (self._last_id + 1) % 0x10000
+    def _open(self) -> _Control:
         try:
-            self._socket.sendall(len(message).to_bytes(2, "big") + with_id(message, self._last_id))
+            return _Control(self._connect())
         except OSError as error:
-            raise SessionError(f"the connection has ended: {error}") from error
-        return self._last_id
+            raise SessionError(f"no connection: {error.strerror}") from error
 
-    def _receive(self) -> bytes:
+
+class _Control:
+    """One conversation on a control socket. The server leads one at a time, and ends one that pauses."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> _Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._connection.sendall(END)
+        self._connection.close()
+
+    def change(self, zone: str, removed: Iterable[Record], added: Iterable[Record]) -> None:
+        """Fill the open transaction of a zone and carry it out."""
+        self.ask_all("zone-unset", (_unit(zone, record) for record in removed))
+        self.ask_all("zone-set", (_unit(zone, record) for record in added))
+        self.ask("zone-commit", zone)
+
+    def ask(self, command: str, zone: str) -> list[Unit]:
+        """The answer to a command about a zone."""
+        return self.ask_all(command, [{"zone": f"{zone}."}])
+
+    def ask_all(self, command: str, units: Iterable[Unit]) -> list[Unit]:
+        """The answer to a command with any number of arguments, which the server takes one after the other."""
+        batch = bytearray()
         try:
-            # The server sends its second answer only when the first is acknowledged (Nagle's algorithm), and the kernel
-            # would wait up to 40 ms with that. It forgets the wish, so it is told each time.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            return self._read(int.from_bytes(self._read(2), "big"))
-        except OSError as error:
-            raise SessionError(f"no answer: {error}") from error
+            for unit in units:
+                batch += encode_unit({"cmd": command, **unit})
+                if len(batch) > _SEND_BYTES:
+                    self._connection.sendall(batch)
+                    batch.clear()
+            if not batch:
+                return []
+            self._connection.sendall(batch + END_OF_BLOCK)
+            answer = self._answer()
+        except (OSError, ControlError) as error:
+            raise SessionError(f"{command}: {error}") from error
+        for unit in answer:
+            if "error" in unit:
+                raise SessionError(f"{command} {unit.get('zone', '')}: {unit['error']}")
+        return answer
 
-    def _read(self, count: int) -> bytes:
-        data = self._input.read(count)
-        if len(data) < count:
-            raise SessionError("the server has closed the connection")
-        return data
+    def _answer(self) -> list[Unit]:
+        decoder = Decoder()
+        units: list[Unit] = []
+        while not decoder.block_ended:
+            data = self._connection.recv(_RECEIVE_BYTES)
+            if not data:
+                raise SessionError("the server has closed the connection")
+            decoder.feed(data)
+            units += decoder.units()
+        return units
 
 
-def _updates(changes: RecordChanges) -> Iterator[tuple[str, bytes]]:
-    removed, added = _by_zone(changes.removed), _by_zone(changes.added)
-    for zone in ZONES:
-        for message in update_messages(zone, removed[zone], added[zone]):
-            yield zone, message
+def _unit(zone: str, record: Record) -> Unit:
+    data = f"{record.data}." if record.type in ("CNAME", "PTR", "SRV") else record.data
+    return {"zone": f"{zone}.", "owner": f"{record.owner}.", "ttl": str(TTL_S), "type": record.type, "data": data}
+
+
+def _apex(zone: str) -> Iterator[Unit]:
+    for name, data in (("SOA", _SOA), ("NS", _PRIMARY)):
+        yield {"zone": f"{zone}.", "owner": f"{zone}.", "ttl": str(TTL_S), "type": name, "data": data}
+
+
+def _records(units: Iterable[Unit]) -> Iterator[Record]:
+    """Those among a zone's records that come from objects."""
+    for unit in units:
+        if known := _TYPES.get(unit["type"]):
+            data = unit["data"].rstrip(".").strip('"')
+            yield Record(unit["owner"].rstrip("."), known, str(ip_address(data)) if known == "AAAA" else data)
 
 
 def _by_zone(records: Iterable[Record]) -> dict[str, list[Record]]:
