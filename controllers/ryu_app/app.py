@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from controllers.ryu_app.framework import AppBase, dispatchers, hub, ofp_event, ofproto
@@ -24,6 +25,9 @@ _SELECTIONS = (
 )
 
 _IDLE_S = 0.1
+# Open vSwitch begins to revise its cached decisions at the latest 0.5 s after a change (ovs-vswitchd.conf.db(5),
+# max-revalidator); there is no message that tells when it has.
+_CACHED_AT_MOST_S = 1.0
 
 
 class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no types
@@ -57,6 +61,9 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
                 self._happened.get()()
             self._synchroniser.reconcile()
             self._encoder.forget()
+            for recheck in self._synchroniser.take_rechecks():
+                again = partial(self._synchroniser.recheck, recheck)
+                hub.spawn_after(_CACHED_AT_MOST_S, self._happened.put, again)
             self._reporter.report(self._synchroniser.status())
 
     def _next(self) -> Callable[[], None]:

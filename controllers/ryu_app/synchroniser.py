@@ -4,7 +4,8 @@ Free of sockets, threads and framework: it is told what happens (objects, connec
 what to do. Every change of a bridge is one atomic bundle in two steps: first it is filled, and only if the switch took
 every flow and group it is committed. So a packet meets the old program or the new one, never a part of either. What the
 switch does not take is left out, with everything else of its subject, and the rest is sent again without it. After the
-commit the tracked UDP connections go whose endpoint is no longer used, and only then the change is confirmed.
+commit the tracked UDP connections go whose endpoint is no longer used, and only then the change is confirmed. A little
+later they are looked for once more, because a switch goes on using cached decisions for a moment after the barrier.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ class Switch(Protocol):
 
     def flush(self, stale: Iterable[Translation]) -> Sent:
         """Remove the tracked connections that were translated so, and a barrier."""
+
+
+class Recheck(NamedTuple):
+    """That a bridge's stale connections are to be removed once more, when its cached decisions are gone."""
+
+    datapath_id: int
+    switch: Switch
+    old: ClusterState
 
 
 class _Target(NamedTuple):
@@ -128,6 +137,7 @@ class Synchroniser:
         # connection to the switch, as those connections do.
         self._carried: dict[int, ClusterState] = {}
         self._stale: tuple[ClusterState, ClusterState, StaleUdp] | None = None  # the last comparison
+        self._rechecks: list[Recheck] = []
         self._confirmed: dict[str, str] = {}  # by node name
         self._errors: dict[str, str] = {}  # by node name
         self._lost: set[int] = set()
@@ -184,9 +194,11 @@ class Synchroniser:
             push.step, push.sent = "commit", switch.commit(push.bundle_id)
         else:
             bridge.installed = push.program
-            stale = self._stale_on(datapath_id, push.target)
-            if stale:
+            old, new = self._carried.get(datapath_id), push.target.state
+            stale = self._stale_on(push.target.node_name, old, new) if old is not None else ()
+            if old is not None and stale:
                 push.step, push.sent = "flush", switch.flush(stale)
+                self._rechecks.append(Recheck(datapath_id, switch, old))
             else:
                 self._end(datapath_id, bridge, push)
 
@@ -208,6 +220,21 @@ class Synchroniser:
             else:
                 bridge.installed, bridge.refused = program, None
                 self._settle(target.node_name, self._versions, bridge.error)
+
+    def take_rechecks(self) -> list[Recheck]:
+        """Those that have become necessary since this was asked last; do each by :meth:`recheck`."""
+        taken, self._rechecks = self._rechecks, []
+        return taken
+
+    def recheck(self, wanted: Recheck) -> None:
+        """Remove again what was stale then and is stale still."""
+        bridge, target = self._bridges.get(wanted.datapath_id), self._targets.get(wanted.datapath_id)
+        carried = self._carried.get(wanted.datapath_id)
+        if bridge is None or bridge.switch is not wanted.switch or target is None or carried is None:
+            return
+        stale = self._stale_on(target.node_name, wanted.old, carried)
+        if stale:
+            bridge.switch.flush(stale)
 
     def status(self) -> dict[str, str]:
         """What to report: by node the confirmed versions, and as ``<node>.error`` what is wrong, if anything is.
@@ -263,14 +290,11 @@ class Synchroniser:
         self._carried[datapath_id] = push.target.state
         self._settle(push.target.node_name, push.versions, bridge.error)
 
-    def _stale_on(self, datapath_id: int, target: _Target) -> tuple[Translation, ...]:
-        """The connections that the change from what the bridge carried to the target's state makes stale."""
-        old, new = self._carried.get(datapath_id), target.state
-        if old is None:
-            return ()
+    def _stale_on(self, node_name: str, old: ClusterState, new: ClusterState) -> tuple[Translation, ...]:
+        """The connections on a node that a change of state makes stale."""
         if self._stale is None or self._stale[0] is not old or self._stale[1] is not new:
             self._stale = (old, new, StaleUdp(old, new))
-        return self._stale[2].on(target.node_name)
+        return self._stale[2].on(node_name)
 
     def _settle(self, node_name: str, versions: str, error: str) -> None:
         self._confirmed[node_name] = versions

@@ -19,7 +19,7 @@ from typing import Any
 
 from controllers.pipeline import TABLES, compile_program, learned_flows, parse_dump, parse_group_dump
 from testbed.cluster.assign import EdgeNode, assign
-from testbed.cluster.confirm import wait_confirmed
+from testbed.cluster.confirm import wait_confirmed, wait_versions
 from testbed.cluster.identity import (
     BRIDGE,
     CONFIG_NAME,
@@ -37,8 +37,8 @@ from testbed.cluster.identity import (
     pod_namespace,
     switch_namespace,
 )
-from testbed.cluster.kinds import CONFIG_MAP, KINDS
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, KINDS, NODE, POD, SERVICE
+from testbed.cluster.objects import JsonObject, resource_version
 from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
 from testbed.cluster.values import VXLAN_UDP_PORT, ClusterState, Mode, NetworkConfig, NodeNetwork, PodNetwork
@@ -285,9 +285,19 @@ class Cluster:
         return self.store.patch(CONFIG_MAP, CONFIG_NAME, {"data": {"mode": mode}}, CONFIG_NAMESPACE)
 
     def confirm(self, *changed: JsonObject) -> None:
-        """Wait until all bridges have confirmed the objects; without any, all that the flows depend on."""
-        everything = [wire for wire in self.objects if wire["metadata"]["name"] != STATUS_NAME]
-        wait_confirmed(self.store, self.switches, changed or everything, CONFIRM_TIMEOUT_S)
+        """Wait until all bridges have confirmed the objects; without any, all changes so far, deletions too."""
+        if changed:
+            wait_confirmed(self.store, self.switches, changed, CONFIRM_TIMEOUT_S)
+            return
+        wanted = self.store.newest_versions((NODE, POD, SERVICE, ENDPOINT_SLICE))
+        # Of the ConfigMaps only this one is followed; the newest is likely the controller's own status.
+        wanted[CONFIG_MAP.name] = resource_version(self.store.get(CONFIG_MAP, CONFIG_NAME, CONFIG_NAMESPACE))
+        wait_versions(self.store, self.switches, wanted, CONFIRM_TIMEOUT_S)
+
+    def revise_cached(self) -> None:
+        """Wait until the bridges have revised what they had cached: only then every packet meets the new flows."""
+        for switch in self.switches.values():
+            switch.appctl("revalidator/wait")
 
     def assert_exact(self) -> None:
         """Every bridge holds exactly the compiled flows, but for what connections have taught it, and groups."""

@@ -361,6 +361,28 @@ def test_stale_udp_connections_go_after_the_commit_and_before_the_confirmation(r
     assert rig.synchroniser.status()["n1"] == version
 
 
+def test_stale_connections_are_looked_for_again_unless_their_endpoint_is_back(rig: Rig) -> None:
+    rig.put(*service(1, "UDP"), *service(2, "UDP"))
+    rig.settle()
+    assert rig.synchroniser.take_rechecks() == []
+    rig.put(*service(1, "UDP", endpoints=1), *service(2, "UDP", endpoints=1))
+    rig.settle()
+    rechecks = rig.synchroniser.take_rechecks()
+    assert {recheck.datapath_id for recheck in rechecks} == {1, 2}
+    assert rig.synchroniser.take_rechecks() == []
+    rig.put(*service(2, "UDP"))
+    rig.settle()
+    assert rig.synchroniser.take_rechecks() == []
+    for switch in rig.switches.values():
+        switch.flushed.clear()
+    rig.connect(2)
+    for recheck in rechecks:
+        rig.synchroniser.recheck(recheck)
+    assert rig.switches[1].flushed == [Translation(cluster_ip(1), 80, IPv4Address("10.244.1.2"), 8080)]
+    assert rig.switches[2].flushed == [], "another connection, which has begun with everything anew"
+    rig.settle()
+
+
 def test_connections_are_flushed_although_the_bridge_was_away_meanwhile(rig: Rig) -> None:
     rig.put(*service(1, "UDP"))
     rig.settle()
