@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from testbed.errors import Problem
 from testbed.spec.check_probes import Names
-from testbed.spec.models import LOSS_KINDS, Comparison, Expectation, Path, Probe
+from testbed.spec.models import LATENCY_KINDS, LOSS_KINDS, Comparison, Expectation, Path, Probe
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.parts import Parts
 from testbed.spec.source import Document, FieldPath
@@ -70,21 +70,35 @@ def _primary_problems(
     document: Document, compared: Compared, probes: Mapping[int, Probe], primary: str | None
 ) -> Iterator[Problem]:
     names = compared.names
-    probe = next((probe for probe in probes.values() if probe.label == primary), None)
-    if primary is None:
-        return
-    if not names.has_label(primary):
+    if primary is not None and not names.has_label(primary):
         message = f"there is no such probe{suggestion(primary, names.labels)}"
         yield document.problem(("primary",), message, primary, names_text(names.labels))
-    elif probe is not None and not probe.takes_paths:
-        message = "the primary family is a ratio per path, and this probe has no paths"
-        yield document.problem(("primary",), message, primary)
-    elif probe is not None and compared.by == "path" and compared.baselines:
-        own = probe.paths or names.paths
-        if not any(path in own and baseline in own for path, baseline in compared.baselines.items()):
-            message = "the probe runs on no path together with its baseline"
-            pairs = names_text(f"{path} with {baseline}" for path, baseline in compared.baselines.items())
-            yield document.problem(("primary",), message, primary, pairs)
+    index = primary_index(probes, primary)
+    if index is None:
+        return
+    probe = probes[index]
+    own = (probe.paths or names.paths) if probe.takes_paths else ()
+    if not probe.takes_paths:
+        if primary is not None:
+            message = "the primary family is a ratio per path, and this probe has no paths"
+            yield document.problem(("primary",), message, primary)
+    elif compared.by == "path" and compared.baselines and not compared.baselines.keys() & set(own):
+        field: FieldPath = ("primary",) if primary is not None else ("probes", index)
+        message = f"the primary probe {probe.label} runs on no path that has a baseline"
+        yield document.problem(field, message, primary, names_text(compared.baselines))
+    for path in own if compared.by == "path" else ():
+        baseline = compared.baselines.get(path)
+        if baseline is not None and baseline not in own:
+            message = f"runs on {path} and not on its baseline, so the primary family lacks their ratio"
+            yield document.problem(("probes", index, "paths"), message, list(own), f"{baseline} beside {path}")
+
+
+def primary_index(probes: Mapping[int, Probe], primary: str | None) -> int | None:
+    """Which probe the primary family is of, as :attr:`testbed.spec.models.Experiment.primary_probe`."""
+    if primary is not None:
+        return next((index for index, probe in probes.items() if probe.label == primary), None)
+    latency = (index for index, probe in probes.items() if probe.kind in LATENCY_KINDS)
+    return next(latency, next(iter(probes), None))
 
 
 def expectation_problems(

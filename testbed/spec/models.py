@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -324,6 +324,3 @@ class Experiment(Model):
             return next((probe for probe in self.probes if probe.label == self.primary), None)
         latency = (probe for probe in self.probes if probe.kind in LATENCY_KINDS)
         return next(latency, next(iter(self.probes), None))
-
-
-JsonObject = dict[str, Any]

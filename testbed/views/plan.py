@@ -9,6 +9,8 @@ from controllers.pipeline.compile import compile_all
 from controllers.pipeline.flow import Flow, Group
 from controllers.pipeline.text import Names, actions_text, bridge_names, flows_text, groups_text, match_words
 from testbed.cluster import identity
+from testbed.cluster.objects import object_name, object_namespace
+from testbed.cluster.services import is_headless
 from testbed.cluster.values import ClusterState, Mode, ProxyName, ServicePort
 from testbed.network.plan import Plan
 from testbed.views.cluster import nodes_table, outside_table, pods_table, services_table
@@ -29,6 +31,7 @@ def plan_as_text(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, 
         outside_table(plan.fabric),
         pods_table(ready),
         services_table(ready),
+        _without_address(plan),
         _links_table(plan),
     ]
     for mode in modes:
@@ -47,6 +50,16 @@ def plan_as_text(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, 
             rules = kernel_rules(ready, proxy)
             parts += [f"-- rules of {proxy} on {name}\n{text}" for name, text in rules.items()]
     return "\n".join(part for part in parts if part)
+
+
+def _without_address(plan: Plan) -> str:
+    """The Services that are names only; empty when there is none."""
+    found = []
+    for service in plan.objects:
+        if service["kind"] == "Service" and (is_headless(service) or service["spec"]["type"] == "ExternalName"):
+            what = "headless" if is_headless(service) else f"ExternalName {service['spec']['externalName']}"
+            found.append((object_namespace(service), object_name(service), what))
+    return aligned(("NAMESPACE", "SERVICE", "WITHOUT ADDRESS"), found) if found else ""
 
 
 def flow_proxies(proxies: tuple[ProxyName, ...]) -> dict[str, ProxyName]:

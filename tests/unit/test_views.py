@@ -78,6 +78,16 @@ apiVersion: v1
 kind: Service
 metadata: {name: nobody}
 spec: {selector: {app: nobody}, ports: [{name: dns, port: 53, protocol: UDP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: each, namespace: prod}
+spec: {clusterIP: None, selector: {app: web}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {type: ExternalName, externalName: example.org}
 """
 
 
