@@ -10,7 +10,8 @@ from testbed.network.dns.control import END, END_OF_BLOCK, ControlError, Decoder
 
 # What knotc 3.2 sends for `zone-set cluster.local. web 5 A 10.96.3.4`, read off its socket.
 RECORDED = (
-    b"\x01\x10\x00\x08zone-set\x16\x00\x0ecluster.local.\x17\x00\x03web\x18\x00\x015\x19\x00\x01A\x1a\x00\x0910.96.3.4"
+    b"\x01\x10\x00\x08zone-set\x11\x00\x00\x16\x00\x0ecluster.local.\x17\x00\x03web"
+    b"\x18\x00\x015\x19\x00\x01A\x1a\x00\x0910.96.3.4"
 )
 UNIT: Unit = {
     "cmd": "zone-set",
