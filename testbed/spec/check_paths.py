@@ -159,11 +159,11 @@ def _obstacle(probe: Probe, target: Target, around: Surroundings) -> tuple[str, 
         return None
     if any(protocol in wanted and number == target.port for protocol, number in ports):
         return None
-    what = "the Service has" if target.service is not None else "there is no Service with"
-    ending = "no such" if target.service is not None else "this"
-    node = "" if target.service is not None else "node "
     listed = names_text(f"{number} ({protocol})" for protocol, number in sorted(ports))
-    return f"{what} {ending} {' or '.join(wanted)} {node}port", listed or "a Service of type NodePort"
+    words = " or ".join(wanted)
+    if target.service is not None:
+        return f"the Service has no such {words} port", listed or "a port of the Service"
+    return f"there is no Service with this {words} node port", listed or "a Service of type NodePort"
 
 
 def _ports(target: Target, around: Surroundings) -> set[tuple[str, int]] | None:
