@@ -2,12 +2,12 @@
 
 Open vSwitch 3.1 chooses in one of two ways (ofproto-dpif.c and ofproto-dpif-xlate.c there):
 
-- By *slots*: a connection's hash falls into one of 16 to 256 slots, and each bucket has as many as Webster's method
-  allots to its weight (``group_setup_dp_hash_table``). With equal weights it takes the next power of two from 16 up, so that
-  of 9 endpoints seven would have two slots and two have one. A *ballast* bucket, a second one for one of the endpoints
-  with a weight so small that it gets a single slot, makes it take 256.
-- By *scores*: the connection is hashed with each bucket and the highest wins (``pick_default_select_group``). It does so
-  when there would have to be more than 256 slots, which a still lighter ballast bucket brings about.
+- By *slots*: a connection's hash falls into one of 16 to 256 slots, and each bucket has as many of them as Webster's
+  method allots to its weight (``group_setup_dp_hash_table``). With equal weights it takes the next power of two from
+  16 up, so that of 9 endpoints seven would have two slots and two have one. A *ballast* bucket, a second one for one
+  of the endpoints with a weight so small that it gets a single slot, makes it take 256.
+- By *scores*: the connection is hashed with each bucket and the highest wins (``pick_default_select_group``). It does
+  so when there would have to be more than 256 slots, which a still lighter ballast bucket brings about.
 
 Slots are found once and then used by the datapath; scores are even for any number of endpoints, but ask
 ``ovs-vswitchd`` about each connection. So scores are used where 256 slots cannot come within a tenth of 1/n (37

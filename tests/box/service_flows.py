@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from controllers.pipeline import (
     TABLES,
@@ -68,22 +67,16 @@ class FlowCluster:
 
 
 def install(switch: VSwitch, program: Program) -> None:
-    """Replace what a bridge holds, in one bundle; groups first, as flows lead to them."""
-    with tempfile.TemporaryDirectory() as folder:
-        groups, flows = Path(folder, "groups"), Path(folder, "flows")
-        groups.write_text(
-            "delete group_id=0xfffffffc\n"
-            + "".join(
-                f"add {line}\n" for line in groups_text(program.groups()).replace("weight:", "weight=").splitlines()
-            )
-        )
-        # What the bridge has learned stays, as it does when the controller sends everything again.
-        tables = [table.number for table in TABLES.values() if table is not SESSION_AFFINITY]
-        lines = [f"delete table={number}\n" for number in tables]
-        lines += [f"add {line}\n" for line in flows_text(program.flows()).splitlines()]
-        flows.write_text("".join(lines))
-        switch.ofctl("--bundle", "add-groups", BRIDGE, str(groups))
-        switch.ofctl("--bundle", "add-flows", BRIDGE, str(flows))
+    """Replace what a bridge holds, in one atomic bundle. What it has learned stays, as the controller leaves it too."""
+    tables = [table.number for table in TABLES.values() if table is not SESSION_AFFINITY]
+    lines = [f"flow delete table={number}" for number in tables]
+    lines.append("group delete group_id=0xfffffffc")  # OFPG_ALL
+    lines += [f"group add {line}" for line in groups_text(program.groups()).replace("weight:", "weight=").splitlines()]
+    lines += [f"flow add {line}" for line in flows_text(program.flows()).splitlines()]
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        switch.ofctl("bundle", BRIDGE, file.name)
     switch.appctl("revalidator/wait")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import struct
+import subprocess
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -14,7 +15,7 @@ import pytest
 from controllers.pipeline.groups import bucket_shares
 from testbed.cluster.values import MODES, Mode, Protocol, ServicePort
 from testbed.network import netns
-from tests.box.ovs_harness import sealed, wait_until
+from tests.box.ovs_harness import in_pod, sealed, wait_until
 from tests.box.service_flows import (
     ANSWER_S,
     OUTSIDE_IP,
@@ -161,6 +162,8 @@ def test_connections_are_spread_as_computed(protocol: Protocol) -> None:
             shares = bucket_shares(count, protocol)
             endpoints = tuple(cluster.endpoint(1, FIRST_TARGET + number) for number in range(count))
             cluster.program([service(cluster, (), endpoints=endpoints, protocol=protocol, number=5)])
+            ping = ["ping", "-c", "1", str(cluster.node("n1").gateway_ip)]  # or the first datagrams wait for ARP
+            assert subprocess.run(in_pod(cluster.pod(0), *ping), stdout=subprocess.DEVNULL, timeout=30).returncode == 0
             cluster.switches["n1"].appctl("dpctl/flush-conntrack")  # the ports were used before
             counts = received(cluster, protocol, count)
             # Whose the few are that have a slot more is the switch's choice, but how many they are is computed.
