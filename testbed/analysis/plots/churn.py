@@ -68,7 +68,7 @@ def _cells(data: PlotData, build: str, path: str, probe: str) -> dict[str, _Cell
     key = chosen.iloc[0][ATTEMPT].to_dict() | {"path": path, "probe": probe}
     requests, events = (_where(frame, key) for frame in (data.results.requests, data.results.events))
     found = {}
-    for arm in data.plan.order(requests["arm"].astype(str)):
+    for arm in data.plan.own_arms:
         rows, happenings = (frame[frame["arm"] == arm] for frame in (requests, events))
         if len(rows) and len(happenings):
             found[arm] = (rows, happenings)
@@ -88,9 +88,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, happenings: pd.DataFrame, limit_ms: f
     axes.plot(rows.loc[good & ~stale, "due_ms"] / 1e3, took_ms[good & ~stale], ".", color=_GOOD, markersize=2.5)
     axes.plot(rows.loc[stale, "due_ms"] / 1e3, took_ms[stale], "D", color=_STALE, markersize=4)
     top_ms = limit_ms * 1.6
-    axes.plot(
-        rows.loc[~good, "due_ms"] / 1e3, [top_ms] * int((~good).sum()), "x", color=BAD, markersize=5, clip_on=False
-    )
+    if not good.all():  # an empty line that may leave its axes would upset the layout
+        bad_s = rows.loc[~good, "due_ms"] / 1e3
+        axes.plot(bad_s, [top_ms] * len(bad_s), "x", color=BAD, markersize=5, clip_on=False)
     for _, event in happenings.iterrows():
         begin, end = event["written_ms"] / 1e3, event["confirmed_ms"] / 1e3
         axes.axvspan(begin, end, color=NOISE, linewidth=0, zorder=0)

@@ -30,7 +30,9 @@ def ratio_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
     primary = [entry for entry in comparisons if entry["role"] == "primary"]
     if primary:
         question = data.document["question"]
-        title = f"{question[:1].upper()}{question[1:]}: median {noun(primary[0]['metric'])} ({primary[0]['probe']})"
+        if data.by == "mode":  # the others begin with a name as it was written
+            question = question[:1].upper() + question[1:]
+        title = f"{question}: median {noun(primary[0]['metric'])} ({primary[0]['probe']})"
         yield "ratio", _figure(data, primary, title, True)
     exploratory = [entry for entry in comparisons if entry["role"] == "exploratory"]
     if 0 < len(exploratory) <= _MOST_ROWS:

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from testbed.analysis.metrics import quantity
+from testbed.analysis.metrics import noun, unit
 from testbed.analysis.plots.data import Entry, Line, Panel, PlotData
-from testbed.analysis.plots.style import line_handle, new_figure, panels, plain_number
+from testbed.analysis.plots.style import join_words, line_handle, new_figure, panels, plain_number
 
 _NOUNS = {"services": "Services", "endpoints": "endpoints of each Service"}
 _LOGARITHMIC_FROM = 8.0
@@ -71,13 +71,14 @@ def sweep_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
 
 
 def _panels(data: PlotData, sweep: Sweep) -> Iterator[Panel]:
-    """Per metric the panels of the sweep's first build, with what is measured in the title."""
+    """Per metric the panels of the sweep's first build, with what is measured in the title and, if it varies, the path."""
+    several = len({series.path for series in data.series} - {""}) > 1
     for probe, metric in dict.fromkeys((series.probe, series.metric) for series in data.series):
         for panel in data.panels(probe, metric, controls=False):
             series = panel.lines[0].series
             if series.build == next(iter(sweep.at)):
-                place = panel.title.removesuffix(f" · {series.build}").removesuffix(series.build)
-                yield Panel(" · ".join(filter(None, (f"{probe}", place.strip(" ·")))), panel.lines)
+                what = noun(metric) if probe in ("first_packet", "program") else f"{noun(metric)} ({probe})"
+                yield Panel(join_words([what[:1].upper() + what[1:], series.path if several else ""]), panel.lines)
 
 
 def _all_points(sweep: Sweep, panel: Panel) -> Panel:
@@ -117,7 +118,7 @@ def _panel(axes: Axes, data: PlotData, sweep: Sweep, panel: Panel) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sorted(set(sweep.at.values()))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
-    label = quantity(panel.lines[0].series.metric)
+    label = unit(panel.lines[0].series.metric)
     if min(medians) > 0 and max(medians) / min(medians) > _LOGARITHMIC_FROM:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
