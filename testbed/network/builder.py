@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -148,6 +149,10 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         testbed.wait_settled()
         progress.advance()
         progress.finish()
+        # What is there now stays: looking at it again and again would take tens of milliseconds in a large cluster,
+        # just when something is being measured or changed.
+        gc.collect()
+        gc.freeze()
         yield testbed
 
 

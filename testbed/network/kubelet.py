@@ -60,6 +60,7 @@ class Kubelet:
         self._known: dict[str, PodNetwork | None] = {}  # None: a pod on its node's own network
         self._ending: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._waiting: dict[str, JsonObject] = {}  # pods whose name or address an ending pod still has
         self._readiness = Readiness(lambda key, ready: self._happened.put(lambda: self._report_ready(key, ready)))
         self._enders = ThreadPoolExecutor(_ENDERS, "pod-end")
         self._watch: Watch | None = None
@@ -98,13 +99,13 @@ class Kubelet:
         self._readiness.stop()
 
     def settled(self) -> bool:
-        """Whether every pod is as the store wants it (readiness aside), or has failed."""
+        """Whether every pod that has a node is as the store wants it (readiness aside), or has failed."""
         if self._ending:
             return False
         for pod in self._store.list(POD).items:
             if "deletionTimestamp" in pod["metadata"]:
                 return False
-            if pod_key(pod) not in self._known and pod_key(pod) not in self._failed:
+            if _is_placed(pod) and pod_key(pod) not in self._known and pod_key(pod) not in self._failed:
                 return False
         return True
 
@@ -125,10 +126,12 @@ class Kubelet:
 
     def _pods_changed(self, events: Iterable[Event]) -> None:
         newest = {pod_key(event.object): event for event in events}
-        added: dict[str, list[JsonObject]] = defaultdict(list)
+        added: list[JsonObject] = []
         for key, event in newest.items():
             pod = event.object
             leaving = event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]
+            if leaving:
+                self._waiting.pop(key, None)
             if leaving and key in self._known:
                 if key not in self._ending:
                     self._ending.add(key)
@@ -137,10 +140,23 @@ class Kubelet:
             elif leaving and key not in self._ending:
                 self._failed.pop(key, None)
                 self._forget(pod)
+            elif not leaving and key in self._ending:
+                self._waiting[key] = pod  # another pod by the name of the one that is being ended
             elif not leaving and key not in self._known and key not in self._failed and _is_placed(pod):
-                added[pod["spec"]["nodeName"]].append(pod)
-        for node_name, pods in added.items():
-            self._add(self._with.nodes[node_name], pods)
+                added.append(pod)
+        self._add_all(added)
+
+    def _add_all(self, pods: Iterable[JsonObject]) -> None:
+        by_node: dict[str, list[JsonObject]] = defaultdict(list)
+        held = {network.pod_ip for key in self._ending if (network := self._known[key]) is not None}
+        for pod in pods:
+            network = pod_network(pod)
+            if network is not None and network.pod_ip in held:
+                self._waiting[pod_key(pod)] = pod
+            else:
+                by_node[pod["spec"]["nodeName"]].append(pod)
+        for node_name, group in by_node.items():
+            self._add(self._with.nodes[node_name], group)
 
     def _add(self, node: NodeNetwork, pods: list[JsonObject]) -> None:
         attached = {pod_key(pod): network for pod in pods if (network := pod_network(pod)) is not None}
@@ -207,10 +223,14 @@ class Kubelet:
         self._failed.pop(key, None)
         self._forget(pod)
         self._ending.discard(key)
+        waiting, self._waiting = self._waiting, {}
+        self._add_all([pod for pod in waiting.values() if _is_placed(pod)])
 
     def _forget(self, pod: JsonObject) -> None:
+        name, namespace = object_name(pod), object_namespace(pod)
         with suppress(NotFound):  # it was deleted at once
-            self._store.delete(POD, object_name(pod), object_namespace(pod), grace_period_s=0)
+            if self._store.get(POD, name, namespace)["metadata"]["uid"] == pod["metadata"]["uid"]:
+                self._store.delete(POD, name, namespace, grace_period_s=0)
 
 
 def _is_placed(pod: JsonObject) -> bool:

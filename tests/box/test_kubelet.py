@@ -117,5 +117,24 @@ def one_bad_pod_stops_nobody() -> None:
         assert "bad-" not in links
 
 
+def a_pod_takes_the_place_of_another() -> None:
+    stubborn = {"name": "main", "image": "pause", "command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]}
+    with cluster(plan_of("single_switch", [pod("client", "n1")], nodes=2)) as testbed:
+        testbed.apply([pod("same", "n2", containers=[stubborn])])
+        testbed.wait_settled()
+        address = testbed.address(parse_endpoint("same"))
+        # At once: its name and its address are free, but its program is still being ended.
+        testbed.store.delete(POD, "same", grace_period_s=0)
+        testbed.apply([pod("same", "n2"), pod("other", "n2")])
+        testbed.wait_settled()
+        assert address in {testbed.address(parse_endpoint(name)) for name in ("same", "other")}
+        assert _reaches(testbed, "client", "same")
+        assert _reaches(testbed, "client", "other")
+
+
+def test_a_pod_may_take_name_and_address_of_one_that_is_still_ending() -> None:
+    run_in_box(a_pod_takes_the_place_of_another, "root")
+
+
 def test_a_pod_whose_program_does_not_start_stops_nobody() -> None:
     run_in_box(one_bad_pod_stops_nobody, "root")
