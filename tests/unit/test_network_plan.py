@@ -45,7 +45,9 @@ def test_leaves_share_pod_traffic_over_the_spines_in_routed_mode() -> None:
 
 def test_nodes_of_an_l2_fabric_route_to_each_other_directly() -> None:
     plan = plan_of("single_switch", [], nodes=2)
-    assert [str(route) for route in plan.routes("routed")["n1"]] == ["10.244.1.0/24 via 192.168.1.12 dev n1-eth0"]
+    services = [f"{cidr} via 169.254.0.253 dev gw onlink" for cidr in ("10.96.0.0/12", "198.18.0.0/24")]
+    to_pods = "10.244.1.0/24 via 192.168.1.12 dev n1-eth0"
+    assert [str(route) for route in plan.routes("routed")["n1"]] == [to_pods, *services]
 
 
 def _owner_of(plan: Plan, address: str) -> str:
