@@ -8,6 +8,7 @@ import subprocess
 import sys
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -282,6 +283,39 @@ def test_the_example_in_the_docs_is_in_order(tmp_path: Path) -> None:
     experiment = next(block for name, block in blocks if name == "my_first.yaml")
     assert len([line for line in experiment.splitlines() if line.strip()]) <= 20
     assert load_experiment(tmp_path / "my_first.yaml").experiment.probes
+
+
+def yaml_blocks() -> list[Any]:
+    """The examples of the docs that are no files: parts of an experiment, and manifests."""
+    text = (PROJECT / "docs" / "experiments.md").read_text()
+    blocks = re.findall(r"```yaml\n(?!# )(.*?)```", text, re.DOTALL)
+    return [list(yaml.safe_load_all(block)) for block in blocks]
+
+
+def test_every_part_of_an_experiment_in_the_docs_is_in_order(tmp_path: Path) -> None:
+    blocks = yaml_blocks()
+    manifests = [block for block in blocks if "kind" in block[0]]
+    parts = [block[0] for block in blocks if "kind" not in block[0]]
+    assert len(manifests) == 1
+    assert {key for part in parts for key in part} >= {"builds", "paths", "probes", "proxies", "expect", "topology"}
+    pods = "---".join(POD % name for name in ("client", "server"))
+    (tmp_path / "pods.yaml").write_text(pods + "---\n" + yaml.safe_dump_all(manifests[0]))
+    for part in parts:
+        whole = {
+            "format": "testbed/v1",
+            "name": "case",
+            "topology": {"name": "single_switch"},
+            "manifests": ["pods.yaml"],
+            "paths": {"across": {"from": "client", "to": "service/web:80"}},
+            "probes": [{"kind": "tcp_rr" if "probes" in part else "udp_rr"}],
+            **part,
+        }
+        if "expect" in part:
+            whole["paths"] = {"across": {"from": "client", "to": "server"}}
+        elif "probes" not in part:
+            whole["probes"] = [{"kind": "http"}]
+        (tmp_path / "case.yaml").write_text(yaml.safe_dump(whole))
+        load_experiment(tmp_path / "case.yaml")
 
 
 def test_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
