@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import build, controller_push, memory, pipeline_rtt
+from benchmarks import build, controller_push, memory, pipeline_rtt, services_push
 from benchmarks.figures import Figure, table
 from testbed.network.builder import choose_datapath
 
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "build": build.figures,
     "pipeline_rtt": pipeline_rtt.figures,
     "controller_push": controller_push.figures,
+    "services_push": services_push.figures,
     "memory": memory.figures,
 }
 

@@ -74,7 +74,7 @@ class Bench:
         created = self._store.create(pod)
         wait_confirmed(self._store, ["n1"], [created], CONFIRM_TIMEOUT_S)
         elapsed_ms = _since_ms(started)
-        deleted = self._store.delete(POD, pod["metadata"]["name"])
+        deleted = self._store.delete(POD, pod["metadata"]["name"], grace_period_s=0)
         wait_confirmed(self._store, self._names, [deleted], CONFIRM_TIMEOUT_S)
         return elapsed_ms
 
@@ -84,7 +84,7 @@ def measure(library: str) -> dict[str, float]:
     objects = cluster_objects(NODES, PODS)
     state = cluster_state(objects)
     started = time.perf_counter()
-    flow_count = sum(map(len, compile_all(state).values()))
+    flow_count = sum(len(program.flows()) for program in compile_all(state).values())
     compile_ms = _since_ms(started)
     with served(wire for wire in objects if wire["kind"] == "ConfigMap") as (store, url):
         start_networks()
