@@ -6,21 +6,24 @@ import selectors
 import socket
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from controllers.pipeline import (
-    TABLES,
+    NOTHING,
+    Compiler,
+    Group,
     Program,
     compile_program,
-    flows_text,
-    groups_text,
+    diff_programs,
+    flow_text,
+    group_text,
     parse_dump,
     parse_group_dump,
 )
-from controllers.pipeline.tables import SESSION_AFFINITY
+from controllers.pipeline.text import match_words
 from testbed.cluster.identity import BRIDGE, GATEWAY_INTERFACE, VIRTUAL_NEXT_HOP, pod_namespace
 from testbed.cluster.values import ClusterState, Mode, NodeNetwork, PodNetwork, ServiceEndpoint, ServicePort
 from testbed.cluster.view import cluster_state
@@ -40,12 +43,16 @@ class FlowCluster:
 
     state: ClusterState
     switches: dict[str, VSwitch]
+    _compiler: Compiler = field(default_factory=Compiler)
+    _programs: Mapping[str, Program] = field(default_factory=dict)
 
     def program(self, ports: Iterable[ServicePort]) -> None:
-        """Put the flows and groups of these Services, and no other, on all bridges; learned flows stay."""
+        """Put the flows and groups of these Services, and no other, on all bridges."""
         self.state = replace(self.state, service_ports=tuple(ports))
+        programs = self._compiler.compile(self.state)
         for name, switch in self.switches.items():
-            install(switch, compile_program(self.state, name))
+            update(switch, self._programs.get(name, NOTHING), programs[name])
+        self._programs = programs
 
     def assert_exact(self) -> None:
         """Every bridge holds exactly what was compiled."""
@@ -66,18 +73,26 @@ class FlowCluster:
         return ServiceEndpoint(pod.pod_ip, target_port, pod.node_name)
 
 
-def install(switch: VSwitch, program: Program) -> None:
-    """Replace what a bridge holds, in one atomic bundle. What it has learned stays, as the controller leaves it too."""
-    tables = [table.number for table in TABLES.values() if table is not SESSION_AFFINITY]
-    lines = [f"flow delete table={number}" for number in tables]
-    lines.append("group delete group_id=0xfffffffc")  # OFPG_ALL
-    lines += [f"group add {line}" for line in groups_text(program.groups()).replace("weight:", "weight=").splitlines()]
-    lines += [f"flow add {line}" for line in flows_text(program.flows()).splitlines()]
+def update(switch: VSwitch, old: Program, new: Program) -> None:
+    """Bring a bridge from one program to another, in one atomic bundle in the order that ProgramDiff tells."""
+    diff = diff_programs(old, new)
+    parts = (diff.common, diff.own)
+    lines = [f"group add {_group(group)}" for part in parts for group in part.added_groups]
+    lines += [f"group mod {_group(group)}" for part in parts for group in part.modified_groups]
+    for flow in (flow for part in parts for flow in part.removed_flows):
+        words = [f"table={flow.table.number}", f"priority={flow.priority}", *match_words(flow.match)]
+        lines.append(f"flow delete_strict {','.join(words)}")
+    lines += [f"flow add {flow_text(flow)}" for part in parts for flow in part.added_flows]
+    lines += [f"group delete group_id={group.group_id}" for part in parts for group in part.removed_groups]
     with tempfile.NamedTemporaryFile("w") as file:
         file.write("\n".join(lines) + "\n")
         file.flush()
         switch.ofctl("bundle", BRIDGE, file.name)
     switch.appctl("revalidator/wait")
+
+
+def _group(group: Group) -> str:
+    return group_text(group).replace("weight:", "weight=")
 
 
 @contextmanager
