@@ -71,7 +71,7 @@ def sweep_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
 
 
 def _panels(data: PlotData, sweep: Sweep) -> Iterator[Panel]:
-    """Per metric the panels of the sweep's first build, with what is measured in the title and, if it varies, the path."""
+    """Per metric the panels of the first build, with what is measured in the title and, if it varies, the path."""
     several = len({series.path for series in data.series} - {""}) > 1
     for probe, metric in dict.fromkeys((series.probe, series.metric) for series in data.series):
         for panel in data.panels(probe, metric, controls=False):
