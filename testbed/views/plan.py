@@ -9,9 +9,11 @@ from controllers.pipeline.compile import compile_all
 from controllers.pipeline.flow import Flow, Group
 from controllers.pipeline.text import Names, actions_text, bridge_names, flows_text, groups_text, match_words
 from testbed.cluster import identity
+from testbed.cluster.endpoint_slices import MANAGED_BY
 from testbed.cluster.objects import object_name, object_namespace
-from testbed.cluster.services import is_headless
+from testbed.cluster.services import MANAGED_BY_LABEL, is_headless
 from testbed.cluster.values import ClusterState, Mode, ProxyName, ServicePort
+from testbed.cluster.view import cluster_state
 from testbed.network.plan import Plan
 from testbed.views.cluster import nodes_table, outside_table, pods_table, services_table
 from testbed.views.columns import aligned
@@ -25,7 +27,7 @@ def plan_as_text(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, 
     """One build's plan: tables first, then per mode the routes of every element, and the flows and groups of every node
     for each proxy, and then the rules of the kernels' proxies, which are the same in all modes. All is as it will be
     when every pod is ready."""
-    ready = all_ready(plan.state)
+    ready = all_ready(plan)
     parts = [
         nodes_table(ready, plan.fabric),
         outside_table(plan.fabric),
@@ -78,7 +80,7 @@ def flow_proxies(proxies: tuple[ProxyName, ...]) -> dict[str, ProxyName]:
 
 def plan_as_data(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, ...]) -> dict[str, Any]:
     """The same as plain values that JSON can hold."""
-    ready = all_ready(plan.state)
+    ready = all_ready(plan)
     return {
         "nodes": [
             {
@@ -110,14 +112,14 @@ def plan_as_data(plan: Plan, modes: tuple[Mode, ...], proxies: tuple[ProxyName, 
     }
 
 
-def all_ready(state: ClusterState) -> ClusterState:
-    """The cluster when every pod is ready: before anything runs, no endpoint is."""
-    return replace(
-        state,
-        service_ports=tuple(
-            replace(entry, endpoints=tuple(replace(endpoint, ready=True, serving=True) for endpoint in entry.endpoints))
-            for entry in state.service_ports
-        ),
+def all_ready(plan: Plan) -> ClusterState:
+    """The cluster when every pod is ready: before anything runs, no endpoint is but those that people wrote."""
+    return cluster_state(
+        {**wire, "endpoints": [{**entry, "conditions": {"ready": True}} for entry in wire["endpoints"]]}
+        if wire["kind"] == "EndpointSlice"
+        and (wire["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY
+        else wire
+        for wire in plan.objects
     )
 
 

@@ -115,6 +115,22 @@ def test_a_plan_shows_services_as_if_every_pod_were_ready(with_services: Plan) -
     assert all(f"{endpoint['ip']}:80" in shown for endpoint in web["endpoints"])
 
 
+def test_endpoints_that_people_wrote_are_shown_as_they_wrote_them(tmp_path: Path) -> None:
+    manifest = tmp_path / "slices.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: by-hand}\nspec: {ports: [{port: 80}]}\n---\n"
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\nports: [{port: 8000}]\n"
+        "metadata: {name: by-hand-1, labels: {kubernetes.io/service-name: by-hand}}\n"
+        "endpoints: [{addresses: [192.0.2.1]}, {addresses: [192.0.2.2], conditions: {ready: false}}]\n"
+    )
+    checked = load_topology_argument("single_switch", (manifest,), ["network.dns=off"])
+    data = plan_as_data(make_plan(checked, checked.experiment.builds[0]), ("overlay",), ("openflow",))
+    (group,) = data["modes"]["overlay"]["groups"]["n1"]
+    shown = " ".join(bucket["actions"] for bucket in group["buckets"])
+    assert "192.0.2.1:8000" in shown
+    assert "192.0.2.2" not in shown
+
+
 def test_the_plan_of_the_kernels_proxies_is_their_rules(with_services: Plan) -> None:
     text = plan_as_text(with_services, ("overlay", "routed"), PROXIES)
     for proxy, sign in (("iptables", "*nat"), ("nftables", "add table"), ("ipvs", "-A -t 10.96.")):
