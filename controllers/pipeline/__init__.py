@@ -1,6 +1,6 @@
 """The pod network's forwarding as pure functions: cluster state -> flows -> text. Never imports a framework."""
 
-from controllers.pipeline.cluster_tracer import ClusterTracer, Delivery, Trace
+from controllers.pipeline.cluster_tracer import ClusterTracer, Delivery, Ports, Trace
 from controllers.pipeline.compile import (
     Compiler,
     Flows,
@@ -10,6 +10,7 @@ from controllers.pipeline.compile import (
     compile_groups,
     compile_program,
 )
+from controllers.pipeline.connections import BridgeMemory
 from controllers.pipeline.dump import DumpError, learned_flows, normalise_dump, parse_dump, parse_group_dump
 from controllers.pipeline.flow import Flow, Group, PipelineError
 from controllers.pipeline.program import NOTHING, Part, Parts, PartsDiff, Program, ProgramDiff, diff_programs
@@ -20,6 +21,7 @@ from controllers.pipeline.tracer import BridgeTrace, BridgeTracer, TraceError
 __all__ = [
     "NOTHING",
     "TABLES",
+    "BridgeMemory",
     "BridgeTrace",
     "BridgeTracer",
     "ClusterTracer",
@@ -35,6 +37,7 @@ __all__ = [
     "Parts",
     "PartsDiff",
     "PipelineError",
+    "Ports",
     "Program",
     "ProgramDiff",
     "Table",

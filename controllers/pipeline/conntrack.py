@@ -68,6 +68,8 @@ def node_flows(config: NetworkConfig, node: NodeNetwork) -> Iterator[Flow]:
     yield not_an_endpoint_flow(node)
     yield to_endpoint_flow(node, "+est-rpl+trk")
     yield to_endpoint_flow(node, "-est+rel-rpl+trk")
+    # A second datagram may come before any answer has: its connection is new still, and has its endpoint.
+    yield to_endpoint_flow(node, "+dnat-est+new-rpl+trk")
     yield to_client_flow(node)
     yield invalid_flow(node)
     yield from new_from_node_flows(config, node)
