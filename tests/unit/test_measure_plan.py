@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.contrast import Contrast
 from testbed.measure import plan
 from testbed.spec.models import Build, Experiment
 
 BUILD = Build()
-PODS = {"near": {"from": "a", "to": "b"}, "far": {"from": "a", "to": "c"}}
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -120,3 +122,117 @@ def test_smoke_is_one_short_round_of_everything() -> None:
     }
     assert described(plan.plan_cells(short, arm("routed"))) == described(plan.plan_cells(experiment(), arm("routed")))
     assert plan.cells_per_round(short) == 3 * 7 + 1
+
+
+SERVICE_PATHS = {
+    "pod": {"from": "a", "to": "b:81"},
+    "vip": {"from": "a", "to": "service/web:80", "baseline": "pod"},
+    "other": {"from": "a", "to": "c"},
+}
+
+
+def names(**changes: Any) -> list[tuple[str, str, str]]:
+    return [(arm.name, arm.proxy, arm.control) for arm in plan.plan_arms(experiment(**changes))]
+
+
+def test_proxies_run_in_every_mode_and_the_first_is_executed_again() -> None:
+    probes = [{"kind": "udp_rr", "paths": ["near"]}]
+    assert names(modes=["routed"], proxies=["openflow", "iptables"], probes=probes) == [
+        ("openflow", "openflow", ""),
+        ("iptables", "iptables", ""),
+        ("openflow_aa", "openflow", "aa"),
+    ]
+    assert [name for name, _, _ in names(proxies=["nftables", "ipvs"], probes=probes)] == [
+        "overlay_nftables",
+        "overlay_ipvs",
+        "routed_nftables",
+        "routed_ipvs",
+        "overlay_nftables_aa",
+        "routed_nftables_aa",
+    ]
+    # Modes may be compared with several proxies, too.
+    both = names(proxies=["openflow", "iptables"], compare="mode", probes=probes)
+    assert [name for name, _, control in both if control] == ["routed_openflow_aa", "routed_iptables_aa"]
+
+
+def test_contrasts_say_what_is_compared_with_what() -> None:
+    probes = [{"kind": "udp_rr", "paths": ["near"]}]
+    by_proxy = plan.plan_contrasts(experiment(modes=["routed"], proxies=["openflow", "iptables"], probes=probes))
+    assert [(each.numerator, each.denominator, each.noise) for each in by_proxy] == [
+        ("iptables", "openflow", ("openflow_aa", "openflow"))
+    ]
+    by_mode = plan.plan_contrasts(experiment())
+    assert [(each.numerator, each.denominator, each.headline) for each in by_mode] == [
+        ("overlay", "routed", True),
+        ("overlay", "routed_overlay_mtu", False),
+        ("routed_overlay_mtu", "routed", False),
+    ]
+    by_path = plan.plan_contrasts(experiment(paths=SERVICE_PATHS, probes=[{"kind": "udp_rr"}]))
+    assert [(each.numerator_path, each.denominator_path, each.within, each.noise) for each in by_path] == [
+        ("vip", "pod", "overlay", ("overlay_aa", "overlay")),
+        ("vip", "pod", "routed", ("routed_aa", "routed")),
+    ]
+    assert plan.plan_contrasts(experiment(modes=["overlay"])) == ()
+    for contrast in (*by_proxy, *by_mode, *by_path):
+        assert Contrast.read(json.loads(json.dumps(contrast.document()))) == contrast
+
+
+def test_every_contrast_names_arms_that_are_measured() -> None:
+    for changes in (
+        {},
+        {"proxies": ["openflow", "iptables"]},
+        {"proxies": ["openflow", "iptables"], "compare": "mode"},
+        {
+            "proxies": ["openflow", "iptables"],
+            "compare": "path",
+            "paths": SERVICE_PATHS,
+            "probes": [{"kind": "udp_rr"}],
+        },
+    ):
+        planned = experiment(**changes)
+        known = {treatment.arm for treatment in plan.plan_treatments(planned)}
+        measured = {cell.arm_name(arm) for arm in plan.plan_arms(planned) for cell in plan.plan_cells(planned, arm)}
+        assert measured == known
+        for contrast in plan.plan_contrasts(planned):
+            assert {contrast.numerator_arm, contrast.denominator_arm, *contrast.noise} <= known
+
+
+def test_a_baseline_is_executed_again_where_paths_are_compared() -> None:
+    planned = experiment(paths=SERVICE_PATHS, modes=["routed"], probes=[{"kind": "udp_rr"}, {"kind": "first_packet"}])
+    (routed,) = plan.plan_arms(planned)
+    cells = plan.plan_cells(planned, routed)
+    assert [(cell.probe.label, cell.path, cell.arm_name(routed)) for cell in cells[:4]] == [
+        ("first_packet", "pod", "routed"),
+        ("first_packet", "pod", "routed_aa"),
+        ("first_packet", "vip", "routed"),
+        ("first_packet", "other", "routed"),
+    ]
+    # A probe that measures no path that is compared with it has no use for it.
+    alone = experiment(paths=SERVICE_PATHS, modes=["routed"], probes=[{"kind": "udp_rr", "paths": ["pod", "other"]}])
+    assert not any(cell.again for cell in plan.plan_cells(alone, routed))
+
+
+def test_where_paths_are_compared_their_order_is_drawn_within_each_stage() -> None:
+    probes = [{"kind": "udp_rr"}, {"kind": "first_packet"}, {"kind": "program"}]
+    planned = experiment(paths=SERVICE_PATHS, modes=["routed"], probes=probes)
+    (routed,) = plan.plan_arms(planned)
+    orders = []
+    for number in range(1, 21):
+        attempt = plan.plan_attempt(planned, BUILD, 7, number, 1)
+        cells = plan.order_cells(planned, routed, attempt, 7)
+        assert cells == plan.order_cells(planned, routed, attempt, 7)
+        assert sorted(map(repr, cells)) == sorted(map(repr, plan.plan_cells(planned, routed)))
+        kinds = [cell.probe.kind for cell in cells]
+        assert kinds == ["first_packet"] * 4 + ["udp_rr"] * 4 + ["program"]
+        orders.append([(cell.path, cell.again) for cell in cells if cell.probe.kind == "udp_rr"])
+    assert {tuple(order[0]) for order in orders} == {("pod", False), ("pod", True), ("vip", False), ("other", False)}
+    attempt = plan.plan_attempt(experiment(), BUILD, 7, 1, 1)
+    assert plan.order_cells(experiment(), arm("routed"), attempt, 7) == plan.plan_cells(experiment(), arm("routed"))
+
+
+def test_the_events_of_a_smoke_run_come_soon_and_all_fit() -> None:
+    events = [{"at_s": at_s, "scale": {"deployment": "web", "replicas": 2}} for at_s in (5.0, 1.0, 9.0)]
+    churn = {"kind": "http", "rate_per_s": 100.0, "duration_s": 20.0, "events": events}
+    (short,) = plan.smoke(experiment(probes=[churn])).probes
+    assert [event.at_s for event in short.events] == [0.1, 0.6, 1.1]
+    assert short.duration_s == pytest.approx(1.6)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.measure.probes import PROBES, command, exchange, first_packet, icmp_rtt, sockperf, throughput
+from testbed.measure.probes import PROBES, command, exchange, first_packet, http, icmp_rtt, sockperf, throughput
+from testbed.measure.probes.base import Happening, Request
 from testbed.measure.process import ProbeFailure, last_line, parse_socket_table
 from testbed.spec.models import FIELDS_OF_KIND, Probe
 
@@ -180,3 +181,51 @@ def test_sockets_that_wait_for_clients_are_found_in_the_kernels_tables() -> None
 def test_the_last_line_that_says_something_is_the_cause() -> None:
     assert last_line(b"Traceback:\n  File\nOSError: busy\n\n") == "OSError: busy"
     assert last_line(b"\n") == "it said nothing"
+
+
+class TestHttp:
+    def probe(self, **fields: object) -> Probe:
+        return Probe.model_validate({"kind": "http", "rate_per_s": 100.0} | fields)
+
+    def test_rows_become_requests_in_the_order_of_their_times(self) -> None:
+        rows = [[10_000_000, 11_500_000, 200, 1, 0], [0, 2_000_000, 0, 0, 1]]
+        document = json.dumps({"requests": rows, "pods": ["", "web-1"], "problems": ["", "refused"]})
+        found = http.parse(f"begin 123\n{document}\n".encode())
+        assert found == (Request(0.0, 2.0, 0, "", "refused"), Request(10.0, 11.5, 200, "web-1"))
+        assert [request.took_ms for request in found] == [2.0, 1.5]
+        with pytest.raises(ProbeFailure, match="cut off"):
+            http.parse(b'begin 123\n{"requests": [')
+
+    def test_what_has_no_good_answer_is_told_apart(self) -> None:
+        requests = [
+            Request(0, 1, 200, "a"),
+            Request(10, 70, 200, "a"),
+            Request(20, 21, 503, "a"),
+            Request(30, 31, 0, "", "refused"),
+            Request(40, 1040, 0, "", "timeout"),
+        ]
+        result = http.result_of(self.probe(late_ms=50.0), requests)
+        assert dict(result.values) == {"request_us": [1000, 60000], "failed": [2], "late": [1]}
+        assert (result.lost, result.loss_is_a_result) == (1, False)
+        with pytest.raises(ProbeFailure, match=r"no good answer from web to 2 requests \(refused, status 503\)"):
+            http.result_of(self.probe(), requests[2:4], aim="web")
+
+    def test_a_closed_loop_says_how_many_requests_there_were_a_second(self) -> None:
+        probe = self.probe(rate_per_s=None, duration_s=0.5)
+        values = dict(http.result_of(probe, [Request(0, 1, 200, "a"), Request(1, 2, 200, "a")]).values)
+        assert values["requests_per_s"] == [4]
+
+    def test_removed_pods_are_wrong_from_the_event_until_they_are_back(self) -> None:
+        removed = Happening("to 1", 100.0, 120.0, ("b", "c"), ())
+        back = Happening("to 3", 300.0, 350.0, (), ("b",))
+        requests = [
+            Request(95, 101, 200, "b"),  # was under way
+            Request(105, 107, 200, "b"),
+            Request(110, 112, 200, "c"),
+            Request(115, 130, 0, "c", "reset"),
+            Request(310, 311, 200, "b"),  # is right again
+            Request(200, 201, 200, "a"),
+        ]
+        assert http.stale_times_ms(requests, [removed, back]) == [12.0]
+        assert http.stale_times_ms([*requests, Request(320, 321, 200, "c")], [removed, back]) == [221.0]
+        assert http.stale_times_ms(requests[-1:], [removed, back]) == [0.0]

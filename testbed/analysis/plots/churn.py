@@ -34,7 +34,7 @@ def churn_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
             f"Every request of {probe} on {path} in round {number}, by when it was due; its time counts from then. "
             "Vertical lines: an event's write to the API; shaded: until everything that balances connections had "
             "confirmed what follows from it. Crosses, at the upper edge: requests without a good answer. Diamonds: "
-            "answers of pods that an event had removed.",
+            "answers of pods that an event had removed, to requests due after it.",
         )
         handles = [
             Line2D([], [], linestyle="none", marker=".", color=_GOOD, label="answered"),
@@ -112,7 +112,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, happenings: pd.DataFrame, limit_ms: f
 
 
 def _stale(rows: pd.DataFrame, happenings: pd.DataFrame) -> pd.Series[bool]:
-    """Which requests a pod answered after the event that removed it, and before one that brought it back."""
+    """Which requests, due after the event that removed a pod and before one that brought it back, it answered."""
     found = pd.Series(False, index=rows.index)
     for place, (_, event) in enumerate(happenings.iterrows()):
         for pod in event["removed"]:
@@ -120,5 +120,5 @@ def _stale(rows: pd.DataFrame, happenings: pd.DataFrame) -> pd.Series[bool]:
                 other["written_ms"] for _, other in happenings.iloc[place + 1 :].iterrows() if pod in other["added"]
             ]
             end = min(later, default=float("inf"))
-            found |= (rows["pod"] == pod) & (rows["over_ms"] > event["written_ms"]) & (rows["over_ms"] < end)
+            found |= (rows["pod"] == pod) & (rows["due_ms"] >= event["written_ms"]) & (rows["over_ms"] < end)
     return found

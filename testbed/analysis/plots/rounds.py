@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from testbed.analysis.cells import ATTEMPT, select
-from testbed.analysis.metrics import noun, quantity, unit
+from testbed.analysis.metrics import noun, unit
 from testbed.analysis.plots.data import Panel, PlotData
 from testbed.analysis.plots.style import VOID, heading, line_handle, new_figure, panels, plain_number
 
@@ -43,7 +43,7 @@ def rounds_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
         for index, (axes, panel) in enumerate(zip(grid, shown, strict=True)):
             _panel(axes, data, panel, times)
             axes.set_title(panel.title)
-            axes.set_ylabel(unit(metric) if columns > 1 else quantity(metric))
+            axes.set_ylabel(unit(metric))
             axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
             if index >= len(shown) - columns:
                 axes.set_xlabel("minutes since the first round began")

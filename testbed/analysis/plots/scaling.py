@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from testbed.analysis.metrics import quantity
+from testbed.analysis.metrics import noun, unit
 from testbed.analysis.plots.data import Entry, Line, Panel, PlotData
 from testbed.analysis.plots.style import (
     FAINT,
@@ -63,7 +63,7 @@ def scaling_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
     )
     looks = data.drawn(lines)
     width_in = max(6.4, 1.6 + 1.1 * len(builds))
-    title = heading("From build to build", probe)
+    title = heading(f"From build to build: {noun(metrics[0])}", probe)
     figure = new_figure(width_in, 2.15 * count, caption, title, [line_handle(look) for look in looks])
     grid = iter(panels(figure, count, 1, sharex=True))
     for title, found in shown.items():
@@ -110,7 +110,7 @@ def _medians(axes: Axes, data: PlotData, builds: list[str], lines: list[Line], l
             marker=look.marker,
             capsize=3,
         )
-    axes.set_ylabel("median\n" + quantity(lines[0].series.metric))
+    axes.set_ylabel(f"median ({unit(lines[0].series.metric)})")
     axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
 

@@ -98,7 +98,8 @@ def result_of(
 def stale_times_ms(requests: Sequence[Request], happenings: Sequence[Happening]) -> list[float]:
     """Of each event that removed pods: the time from its write to the last answer of one of them; 0 without any.
 
-    A name may come back with a later event; from then on its answers are right again.
+    Answers to requests that were under way when the event came are no fault. A name may come back with a later event;
+    from then on its answers are right again.
     """
     found = []
     for number, happening in enumerate(happenings):
@@ -108,8 +109,11 @@ def stale_times_ms(requests: Sequence[Request], happenings: Sequence[Happening])
         last_ms = happening.written_ms
         for pod in happening.removed:
             back_ms = min((other.written_ms for other in later if pod in other.added), default=float("inf"))
-            answers = (request.over_ms for request in requests if request.ok and request.pod == pod)
-            last_ms = max([last_ms, *(over_ms for over_ms in answers if over_ms < back_ms)])
+            asked = (request for request in requests if request.ok and request.pod == pod)
+            wrong = (
+                request for request in asked if happening.written_ms <= request.due_ms and request.over_ms < back_ms
+            )
+            last_ms = max([last_ms, *(request.over_ms for request in wrong)])
         found.append(last_ms - happening.written_ms)
     return found
 
