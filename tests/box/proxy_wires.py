@@ -126,4 +126,5 @@ def proxy_world(proxy: ProxyName) -> Iterator[tuple[World, str]]:
 
     with ExitStack() as opened:
         url = opened.enter_context(api(store))
-        yield World(store, state.node_by_name, {each.name: each for each in pods}, OUTSIDE, OUTSIDE_IP, confirm), url
+        by_name = {each.name: each for each in pods}
+        yield World(store, state.node_by_name, by_name, OUTSIDE, OUTSIDE_IP, confirm, lambda: None), url
