@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import build, controller_push, memory, pipeline_rtt, services_push
+from benchmarks import build, controller_push, memory, pipeline_rtt, services_push, vip_rtt
 from benchmarks.figures import Figure, table
 from testbed.network.builder import choose_datapath
 
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "pipeline_rtt": pipeline_rtt.figures,
     "controller_push": controller_push.figures,
     "services_push": services_push.figures,
+    "vip_rtt": vip_rtt.figures,
     "memory": memory.figures,
 }
 
