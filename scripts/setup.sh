@@ -18,6 +18,7 @@ needs=(
   "/usr/bin/busybox busybox"
   "/usr/bin/unshare util-linux"
   "/usr/sbin/knotd knot"
+  "/usr/bin/curl curl"
 )
 
 step() { printf '\033[1m==>\033[0m %s\n' "$*"; }
