@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.service_allocation import ServiceAllocator
-from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
+from testbed.cluster.services import SERVICE_NAME_LABEL, is_headless, selector_of
 from testbed.cluster.values import MAX_GROUP_ENDPOINTS, MAX_GROUP_ENDPOINTS_WITH_AFFINITY, NetworkConfig
 from testbed.errors import Problem
 from testbed.spec.manifests import Manifest, pod_template, replica_count
@@ -52,23 +52,31 @@ def service_problems(
     pods = list(_all_pods(manifests, scales))
     listed = _listed_endpoints(manifests)
     for manifest in _services(manifests):
+        if service_type(manifest.spec) == "ExternalName":
+            continue
         selected = _selected(manifest, pods)
         if selected:
             yield from _target_port_problems(manifest, selected)
-        if "openflow" not in proxies:
-            continue
-        if selector_of(manifest.object):
-            path: FieldPath = ("spec", "selector")
-            count = sum(each.most for each in selected)
-        else:
-            path = ("metadata", "name")
-            count = listed[manifest.namespace, manifest.name]
-        affinity = manifest.spec.get("sessionAffinity") == "ClientIP"
-        most = MAX_GROUP_ENDPOINTS_WITH_AFFINITY if affinity else MAX_GROUP_ENDPOINTS
-        if count > most:
-            message = "the Service has more endpoints than a group in an OpenFlow message can hold"
-            allowed = f"at most {most} with the proxy openflow{' and session affinity' if affinity else ''}"
-            yield manifest.problem(path, message, f"{count} endpoints", allowed)
+        # A name without an address is not balanced.
+        if "openflow" in proxies and not is_headless(manifest.object):
+            yield from _group_problems(manifest, selected, listed)
+
+
+def _group_problems(
+    service: Manifest, selected: Sequence[_Pods], listed: Mapping[tuple[str, str], int]
+) -> Iterator[Problem]:
+    if selector_of(service.object):
+        path: FieldPath = ("spec", "selector")
+        count = sum(each.most for each in selected)
+    else:
+        path = ("metadata", "name")
+        count = listed.get((service.namespace, service.name), 0)
+    affinity = service.spec.get("sessionAffinity") == "ClientIP"
+    most = MAX_GROUP_ENDPOINTS_WITH_AFFINITY if affinity else MAX_GROUP_ENDPOINTS
+    if count > most:
+        message = f"more endpoints than a group in an OpenFlow message can hold ({service.title})"
+        allowed = f"at most {most} with the proxy openflow{' and session affinity' if affinity else ''}"
+        yield service.problem(path, message, f"{count} endpoints", allowed)
 
 
 def service_warnings(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -127,8 +135,6 @@ def _selected(service: Manifest, pods: Sequence[_Pods]) -> list[_Pods]:
 
 
 def _target_port_problems(service: Manifest, selected: Sequence[_Pods]) -> Iterator[Problem]:
-    if service_type(service.spec) == "ExternalName":
-        return
     for index, entry in enumerate(service.spec.get("ports") or ()):
         name, protocol = entry.get("targetPort"), protocol_of(entry)
         if not isinstance(name, str):
@@ -138,19 +144,23 @@ def _target_port_problems(service: Manifest, selected: Sequence[_Pods]) -> Itera
             continue
         others = sorted({protocol_of(port) for port in named if port["name"] == name})
         known = sorted({port["name"] for port in named if protocol_of(port) == protocol})
-        message = f"no container of the selected pods has a {protocol} port of this name"
+        message = f"no container of the selected pods has a {protocol} port of this name ({service.title})"
         message += f", but one has it for {names_text(others)}" if others else suggestion(name, known)
         allowed = names_text(known) or f"a number: their containers name no {protocol} port"
         yield service.problem(("spec", "ports", index, "targetPort"), message, name, allowed)
 
 
-def _listed_endpoints(manifests: Sequence[Manifest]) -> Counter[tuple[str, str]]:
-    """Namespace and name of a Service to how many endpoints EndpointSlices and Endpoints give it."""
-    sizes: Counter[tuple[str, str]] = Counter()
+def _listed_endpoints(manifests: Sequence[Manifest]) -> dict[tuple[str, str], int]:
+    """Namespace and name of a Service to how many endpoints EndpointSlices and Endpoints give one of its ports."""
+    sizes: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for manifest in manifests:
-        if manifest.owner is not None:
-            subsets = manifest.object.get("subsets") or ()
-            sizes[manifest.owner] += len(manifest.object.get("endpoints") or ()) + sum(
-                len(subset.get(name) or ()) for subset in subsets for name in ("addresses", "notReadyAddresses")
-            )
-    return sizes
+        if manifest.owner is None:
+            continue
+        wire = manifest.object
+        parts = [(wire.get("ports") or (), len(wire.get("endpoints") or ()))]
+        for subset in wire.get("subsets") or ():
+            count = sum(len(subset.get(name) or ()) for name in ("addresses", "notReadyAddresses"))
+            parts.append((subset.get("ports") or (), count))
+        for ports, count in parts:
+            sizes[manifest.owner].update({entry.get("name") or "": count for entry in ports})
+    return {owner: max(by_port.values(), default=0) for owner, by_port in sizes.items()}

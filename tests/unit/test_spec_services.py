@@ -238,3 +238,24 @@ def test_first_packets_are_counted_by_the_protocols_of_the_service(tmp_path: Pat
     )
     checked = load(tmp_path, WEB + both, f"paths:\n{paths}probes: [{{kind: first_packet}}]\n")
     assert primary_family_size(checked.experiment, checked.manifests) == 1 + 2 + 2
+
+
+@pytest.mark.parametrize(
+    ("slices", "each", "refused"), [(2, 371, False), (2, 372, True), (1, 743, False), (1, 744, True)]
+)
+def test_endpoints_are_counted_by_port(slices: int, each: int, refused: bool, tmp_path: Path) -> None:
+    listed = BY_HAND.rpartition("---")[2]
+    addresses = ", ".join("{addresses: [192.0.2.1]}" for _ in range(each))
+    manifests = BY_HAND.rpartition("---")[0].removeprefix("\n---")
+    for number in range(slices):
+        wire = listed.replace("[{addresses: [192.0.2.1]}]", f"[{addresses}]").replace("by-hand-1", f"slice-{number}")
+        # The other port's endpoints are in a group of their own.
+        manifests += "---" + wire + "---" + wire.replace("slice-", "other-").replace("name: http", "name: other")
+    manifests = manifests.replace("{name: http, port: 80}", "{name: http, port: 80}, {name: other, port: 81}")
+    more = "probes: [{kind: flow_count}]\nnetwork: {dns: off}\n"
+    if not refused:
+        assert load(tmp_path, manifests, more)
+        return
+    with pytest.raises(InputError, match=r"more endpoints than a group .* can hold \(Service default/by-hand\)"):
+        load(tmp_path, manifests, more)
+    assert load(tmp_path, manifests, more + "proxies: [iptables]\n")

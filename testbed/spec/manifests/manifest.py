@@ -54,14 +54,19 @@ class Manifest:
         """A problem of one of the object's fields."""
         return self.document.problem((*self.path, *path), message, value, allowed)
 
+    @property
+    def title(self) -> str:
+        """Kind, namespace and name, as far as it has them: ``Service default/web``."""
+        metadata = self.object.get("metadata") or {}
+        namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
+        return f"{self.kind} {namespace}/{metadata['name']}" if "name" in metadata else self.kind
+
     def refusal(self, found: FieldProblem) -> Problem:
         """What the cluster would say of the object."""
         path = parse_field(found.field)
         written = _value_at(self.object, path)
-        metadata = self.object.get("metadata") or {}
-        name = f" {metadata.get('namespace') or DEFAULT_NAMESPACE}/{metadata['name']}" if "name" in metadata else ""
-        message = f"{found.reason} ({self.kind}{name})"
-        return self.problem(path, message, written if written is not None else found.value or None, found.allowed)
+        value = written if written is not None else found.value or None
+        return self.problem(path, f"{found.reason} ({self.title})", value, found.allowed)
 
 
 def _value_at(value: Any, path: FieldPath) -> Any:
