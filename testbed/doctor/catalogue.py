@@ -34,6 +34,7 @@ TOOLS: Mapping[str, Tool] = {
         Tool("iperf3", "iperf3", "probe throughput"),
         Tool("busybox", "busybox", "image busybox", ()),
         Tool("nginx", "nginx-light", "image nginx", ("-v",)),
+        Tool("knotd", "knot", "image cluster-dns"),
         Tool("nft", "nftables", "refusing connections to Services without endpoints", always=True),
         Tool("iptables-restore", "iptables", "proxy: iptables, proxy: ipvs"),
         Tool("ipset", "ipset", "proxy: ipvs"),

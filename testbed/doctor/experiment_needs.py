@@ -63,6 +63,8 @@ def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]
             argv = container_argv(container)
             if argv:
                 yield argv[0], f"container {container['name']} of {whose}"
+    if checked.wants_dns:
+        yield "knotd", "the cluster's DNS (network.dns)"  # the container's program becomes it
 
 
 def _probe_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
