@@ -205,14 +205,18 @@ def test_every_request_is_kept_with_who_answered(churned: Path) -> None:
     assert results.events.iloc[0]["removed"] == ["web-2", "web-3"]
 
 
-def test_the_spread_above_forty_endpoints_is_stated(churned: Path) -> None:
+def test_how_connections_are_spread_over_many_endpoints_is_stated(churned: Path) -> None:
     results = load(churned)
-    facts = {"main": {"endpoints": {"service/web:80": 100, "service/small:80": 40}}}
-    text = "\n".join(limits(results.document, {"builds": facts}, results.experiment))
-    assert "Among 100 endpoints" in text and "-22% to +17%" in text
-    assert "Among 40 endpoints" not in text
-    kernel = {**results.experiment, "proxies": ["nftables"]}
-    assert "Among 100" not in "\n".join(limits(results.document, {"builds": facts}, kernel))
+
+    def said(count: int, proxies: list[str]) -> str:
+        facts = {"main": {"endpoints": {"service/web:80": count}}}
+        found = limits(results.document, {"builds": facts}, {**results.experiment, "proxies": proxies})
+        return "".join(sentence for sentence in found if "Among" in sentence)
+
+    assert "1/40 by -6% to +9%: an endpoint has 6 or 7 of 256 slots" in said(40, ["openflow"])
+    assert "by scores" in said(37, ["openflow"]) and "by scores" in said(100, ["openflow"])
+    assert [said(count, ["openflow"]) for count in (1, 4, 7, 64)] == ["", "", "", ""]
+    assert said(100, ["nftables"]) == ""
 
 
 def test_one_arm_alone_gives_a_table_of_plain_medians(tmp_path: Path) -> None:
