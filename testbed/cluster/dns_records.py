@@ -238,9 +238,13 @@ class DnsRecords:
         return RecordChanges(removed, added)
 
     def _compute(self, source: tuple[str, _Key]) -> frozenset[Record]:
+        """The records of one Service or pod; none when it cannot be read (the store lets much pass)."""
         kind, key = source
-        if kind == "Pod":
-            pod = self._pods.get(key)
-            return pod_records(pod) if pod else frozenset()
-        service = self._services.get(key)
-        return service_records(service, self._slices.get(key, {}).values()) if service else frozenset()
+        try:
+            if kind == "Pod":
+                pod = self._pods.get(key)
+                return pod_records(pod) if pod else frozenset()
+            service = self._services.get(key)
+            return service_records(service, self._slices.get(key, {}).values()) if service else frozenset()
+        except (AttributeError, KeyError, TypeError):
+            return frozenset()

@@ -14,6 +14,8 @@ from testbed.errors import RunError
 from testbed.network import netns
 from testbed.network.health_check import HealthChecks
 from testbed.network.netlink import Netlink, link_up
+from testbed.spec.endpoints import parse_endpoint
+from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
 from tests.unit.pipeline_states import two_nodes
 from tests.unit.test_health_check import endpoint, service_port
@@ -32,9 +34,12 @@ def _make_nodes() -> None:
                 netlink.request([link_up(netlink.index("lo"))])
 
 
-def _get(node_name: str, method: str = "GET", health_check_node_port: int = PORT) -> tuple[int, bytes]:
-    with netns.entered(node_name):
-        connection = http.client.HTTPConnection("127.0.0.1", health_check_node_port, timeout=5)
+def _get(
+    namespace: str, method: str = "GET", health_check_node_port: int = PORT, address: str = "127.0.0.1"
+) -> tuple[int, bytes]:
+    """Status and body of the answer to a client in a network namespace."""
+    with netns.entered(namespace):
+        connection = http.client.HTTPConnection(address, health_check_node_port, timeout=5)
         connection.request(method, "/healthz")
         answer = connection.getresponse()
         body = answer.read()
@@ -79,6 +84,41 @@ def nodes_answer() -> None:
 @pytest.mark.parametrize("user", USERS)
 def test_each_node_answers_for_itself(user: str) -> None:
     run_in_box(nodes_answer, user)
+
+
+def a_cluster_answers() -> None:
+    container = {"name": "web", "image": "whoami", "env": [{"name": "PORT", "value": "80"}]}
+    web = pod("web", "n2", containers=[container])
+    web["metadata"]["labels"] = {"app": "web"}
+    balanced = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "selector": {"app": "web"},
+            "ports": [{"port": 80}],
+        },
+    }
+    with cluster(plan_of("single_switch", [web, pod("client", "n1"), balanced], nodes=2, ext=1)) as testbed:
+        testbed.wait_pods_ready()
+        testbed.wait_settled()
+        port = next(entry.health_check_node_port for entry in testbed.state.service_ports)
+        assert port is not None
+        for proxy in ("openflow", "nftables"):
+            testbed.set_proxy(proxy)
+            testbed.wait_settled()
+            for asking in ("ext1", "n1", "n2", testbed.namespace(parse_endpoint("client"))):
+                for node in testbed.state.nodes:
+                    expected = 200 if node.name == "n2" else 503
+                    status, body = _get(asking, health_check_node_port=port, address=str(node.node_ip))
+                    assert status == expected, (proxy, asking, node.name, body)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_clusters_nodes_answer_clients_from_everywhere(user: str) -> None:
+    run_in_box(a_cluster_answers, user)
 
 
 def slow_clients_do_no_harm() -> None:

@@ -223,6 +223,15 @@ class TestChanges:
         records.remove(pod("b"))
         assert len(records.changes().removed) == 1
 
+    def test_what_cannot_be_read_has_no_records_and_does_no_harm(self) -> None:
+        records = DnsRecords()
+        records.put(service("odd", ports=[{"name": "http"}]))
+        records.put(headless())
+        records.put({**endpoint_slice([]), "endpoints": ["no endpoint"]})
+        records.put({**pod("a", "10.244.1.2"), "status": {"podIPs": ["no entry"]}})
+        records.put(service())
+        assert {record.data for record in records.changes().added if record.type == "A"} == {"10.96.3.4"}
+
     def test_a_slice_may_come_before_its_service_and_change_its_service(self) -> None:
         records = DnsRecords()
         records.put(endpoint_slice([endpoint("10.244.1.2")], of="ring"))
