@@ -79,7 +79,8 @@ def _primary_problems(
     probe = probes[index]
     own = (probe.paths or names.paths) if probe.takes_paths else ()
     if not probe.takes_paths:
-        if primary is not None:
+        # The time to program is one figure of the whole cluster, and can be compared between modes and proxies.
+        if primary is not None and (probe.kind != "program" or compared.by == "path"):
             message = "the primary family is a ratio per path, and this probe has no paths"
             yield document.problem(("primary",), message, primary)
     elif compared.by == "path" and compared.baselines and not compared.baselines.keys() & set(own):

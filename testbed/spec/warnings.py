@@ -51,6 +51,8 @@ def primary_family_size(experiment: Experiment, manifests: Sequence[Manifest]) -
         _figures(probe, parse_target(experiment.paths[path].target), manifests)
         for path in compared_paths(experiment, probe)
     )
+    if probe.kind == "program" and experiment.compared != "path":
+        figures = 1  # of the whole cluster
     return len(experiment.builds) * len(probe.payloads) * treatments * figures
 
 
