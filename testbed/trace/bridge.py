@@ -100,6 +100,7 @@ class Bridge:
             else:
                 steps += self._tables(sections[0].tables)
             section = sections[0]
+            steps += self._commit(section, packet)
             for number in section.output_numbers:
                 leaving = replace(fields_packet(section.final, packet), mark=0)
                 name = self._ports[number][1] if number in self._ports else f"datapath port {number}"
@@ -142,6 +143,16 @@ class Bridge:
             fields = {**fields, "in_port": _NO_PORT}
         arguments = (BRIDGE, fields_text(fields), f"resubmit(,{table})")
         return self._switch.appctl("ofproto/trace-packet-out", *arguments)
+
+    def _commit(self, section: Section, packet: Packet) -> list[Step]:
+        """The connections that the pass makes known in passing, without waiting for what is known of them."""
+        steps = []
+        for action in section.commits:
+            known = fields_packet(section.final, packet).tuple
+            found = self._connections.look_up(action.zone, known)
+            self._connections.commit(action.zone, known, known, 0)
+            steps.append(self._conntrack_step(action, found, str(known), str(known)))
+        return steps
 
     def _track(self, before: Section, after: Section, action: ConntrackAction, packet: Packet) -> tuple[Fields, Step]:
         """What connection tracking makes of the packet: the fields it comes back with, and that in words."""
@@ -186,7 +197,7 @@ class Bridge:
             tried = self._ask({**fields, "dp_hash": str(number)}, table)
             mask = re.search(r"dp_hash=0x[0-9a-f]+/(0x[0-9a-f]+)", tried)
             size = int(mask[1], 16) + 1 if mask else size
-            slots.setdefault(_leads_to(parse_trace(tried)[0]), []).append(number)
+            slots.setdefault(_leads_to(parse_trace(tried)[0].tables), []).append(number)
             number += 1
         candidates = [Candidate(name, tuple(found), len(found) / size) for name, found in slots.items()]
         candidates.sort(key=lambda one: _sort_key(one.leads_to))
@@ -217,9 +228,19 @@ class Bridge:
         steps = []
         for traced in tables:
             steps.append(self._flow_step(traced))
-            if group is not None and any(action.text.startswith("group:") for action in traced.actions):
-                steps.append(group)
+            number = next((action.text[6:] for action in traced.actions if action.text.startswith("group:")), None)
+            if number is not None and traced.bucket_actions:
+                steps.append(group or self._hashed_step(number, tables))
         return steps
+
+    def _hashed_step(self, group: str, tables: Sequence[TracedTable]) -> Step:
+        """A choice that Open vSwitch itself makes, by a hash of addresses and ports: its trace makes the same one."""
+        weights = parse_group_weights(self._switch.ofctl("dump-groups", BRIDGE, group))
+        total = sum(weights.values())
+        chosen = _leads_to(tables)
+        text = f"group {group}: {chosen}, 1 of {len(weights)} by a hash of addresses and ports"
+        candidates = {name: weight / total for name, weight in weights.items()}
+        return Step("group", text, {"group": int(group), "chosen": chosen, "candidates": candidates})
 
     def _flow_step(self, traced: TracedTable) -> Step:
         data = {
@@ -255,14 +276,24 @@ class Bridge:
         return flow if last.drops else f"{flow}: its actions send the packet nowhere"
 
 
-def _leads_to(section: Section) -> str:
+def parse_group_weights(text: str) -> dict[str, int]:
+    """From ``ovs-ofctl dump-groups``: where each bucket leads, and the sum of the weights that do."""
+    weights: dict[str, int] = {}
+    for bucket in text.split("bucket=")[1:]:
+        weight, target = re.search(r"weight:(\d+)", bucket), re.search(r"nat\(dst=([^)]+)\)", bucket)
+        name = target[1] if target else "nowhere"
+        weights[name] = weights.get(name, 0) + (int(weight[1]) if weight else 1)
+    return weights
+
+
+def _leads_to(tables: Sequence[TracedTable]) -> str:
     """Where one choice of a group leads: the address it translates to, or its last table."""
-    for traced in section.tables:
+    for traced in tables:
         for action in (*traced.actions, *traced.bucket_actions):
             found = re.search(r"nat\(dst=([^)]+)\)", action.text)
             if found:
                 return found[1]
-    return table_name(section.tables[-1].number) if section.tables else "nowhere"
+    return table_name(tables[-1].number) if tables else "nowhere"
 
 
 def _sort_key(text: str) -> tuple[int, str]:

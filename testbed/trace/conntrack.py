@@ -8,7 +8,7 @@ them. Nothing is ever written to the real table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
@@ -103,18 +103,41 @@ def parse_connections(text: str) -> list[Entry]:
     return list(_entries(text.splitlines()))
 
 
+def parse_kernel_connections(text: str) -> list[Entry]:
+    """What ``conntrack -L`` prints, of zone 0; connections of other protocols are left out."""
+    found = []
+    for line in text.splitlines():
+        protocol = line.partition(" ")[0]
+        # src, dst and ports stand there twice: in the original direction, then in the reply's.
+        values = re.findall(r"\b(src|dst|sport|dport|id|mark)=(\S+)", line)
+        halves: list[dict[str, str]] = [{}, {}]
+        mark = 0
+        for name, value in values:
+            if name == "mark":
+                mark = int(value)
+            else:
+                half = halves[0] if name not in halves[0] else halves[1]
+                half[name] = value
+        original, reply = (_tuple(protocol, half) for half in halves)
+        if original is not None and reply is not None and " zone=" not in line:
+            found.append(Entry(0, original, reply, mark))
+    return found
+
+
 def _entries(lines: Iterable[str]) -> Iterable[Entry]:
     for line in lines:
         protocol = line.partition(",")[0]
-        parts = {name: _tuple(protocol, body) for name, body in _PART.findall(line)}
+        parts = {
+            name: _tuple(protocol, dict(word.split("=", 1) for word in body.split(",")))
+            for name, body in _PART.findall(line)
+        }
         original, reply = parts.get("orig"), parts.get("reply")
         if original is not None and reply is not None:
             zone, mark = re.search(r"zone=(\d+)", line), re.search(r"mark=(\d+)", line)
             yield Entry(int(zone[1]) if zone else 0, original, reply, int(mark[1]) if mark else 0)
 
 
-def _tuple(protocol: str, body: str) -> FiveTuple | None:
-    values = dict(word.split("=", 1) for word in body.split(","))
+def _tuple(protocol: str, values: Mapping[str, str]) -> FiveTuple | None:
     for name in PROTOCOL_NUMBERS:
         if name == protocol and ":" not in values.get("src", ":"):
             identifier = values.get("id", "0")

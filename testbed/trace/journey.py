@@ -109,8 +109,6 @@ class Journey:
 
     def _forward(self, steps: list[Step], interface: Interface, packet: Packet, decision: Decision) -> None:
         namespace = interface.namespace
-        if not self._kernel.forwards(namespace):
-            raise _Stop("dropped", "the kernel does not forward (net.ipv4.ip_forward is 0)")
         if packet.ttl <= 1:
             raise _Stop("refused", "the TTL is used up")
         packet = replace(packet, ttl=packet.ttl - 1)
@@ -144,13 +142,17 @@ class Journey:
         try:
             decision = self._kernel.route(namespace, packet.tuple, source_known=source_known, iif=iif, mark=packet.mark)
         except NoRoute as error:
+            if iif and not self._kernel.forwards(namespace, iif):
+                said = f"the kernel forwards nothing that comes in by {iif} (net.ipv4.conf.{iif}.forwarding is 0)"
+                raise _Stop("dropped", said) from None
             raise _Stop("dropped", f"no route to {packet.tuple.destination}: {error}") from None
         rule = deciding_rule(self._kernel.rules(namespace), packet, decision.table, iif)
         if rule is not None:
             steps.append(Step("rule", rule.text, {"priority": rule.priority, "table": decision.table}))
         steps.append(Step("route", self._route_words(namespace, decision), _route_data(decision)))
         if decision.kind not in ("unicast", "local"):
-            raise _Stop("refused" if decision.kind != "blackhole" else "dropped", f"route: {decision.kind}")
+            words = f"route {decision.kind} {decision.prefix} (table {decision.table})"
+            raise _Stop("dropped" if decision.kind == "blackhole" else "refused", words)
         return decision
 
     def _route_words(self, namespace: str, decision: Decision) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from testbed.trace.values import FiveTuple
 _TIMEOUT_S = 20
 # States of a neighbour entry whose address is of no use (ip-neighbour(8)).
 _UNUSABLE = {"FAILED", "INCOMPLETE", "NONE"}
+
+# Kinds of routes that stop a packet (ip-route(8)); a throw route only ends the look-up in its table.
+_NOWHERE = ("blackhole", "unreachable", "prohibit")
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,15 @@ class Kernel:
         if packet.protocol != "icmp":
             argv += ["sport", str(packet.source_port)] if packet.source_port else []
             argv += ["dport", str(packet.destination_port)]
-        chosen = self._route(namespace, argv)
-        matched = self._route(namespace, ["fibmatch", *argv])
+        try:
+            chosen = self._route(namespace, argv)
+            matched = self._route(namespace, ["fibmatch", *argv])
+        except NoRoute:
+            # Asked for a route that leads nowhere, the kernel gives no more than an error.
+            nowhere = self._route_to_nowhere(namespace, packet.destination)
+            if nowhere is None:
+                raise
+            chosen = matched = nowhere
         kind = chosen.get("type", "unicast")
         return Decision(
             kind,
@@ -147,10 +158,10 @@ class Kernel:
         shown = self._json(interface.namespace, ["bridge", "-j", "fdb", "show", *device])
         return [entry for entry in shown if entry.get("mac") == mac]
 
-    def forwards(self, namespace: str) -> bool:
-        """Whether the kernel passes on packets that are for others."""
+    def forwards(self, namespace: str, device: str = "all") -> bool:
+        """Whether the kernel passes on packets for others that come in by an interface."""
         with netns.entered(namespace):
-            return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+            return Path("/proc/sys/net/ipv4/conf", device, "forwarding").read_text().strip() == "1"
 
     def listens(self, namespace: str, protocol: str, address: IPv4Address, number: int) -> bool:
         """Whether a socket takes what is sent to this address and port."""
@@ -171,10 +182,31 @@ class Kernel:
         """The same as people write it, with each rule's handle."""
         return self._text(namespace, ["nft", "-a", "list", "ruleset"])
 
+    def iptables(self, namespace: str) -> str:
+        """What ``iptables-save`` prints; "" where iptables is not installed."""
+        return self._text(namespace, ["iptables-save"]) if shutil.which("iptables-save") else ""
+
+    def recent(self, namespace: str, name: str) -> frozenset[str]:
+        """The addresses in a list of iptables' match ``recent``; how old each entry is cannot be told from outside."""
+        with netns.entered(namespace):
+            file = Path("/proc/thread-self/net/xt_recent", name)
+            text = file.read_text() if file.exists() else ""
+        return frozenset(re.findall(r"^src=(\S+)", text, re.MULTILINE))
+
+    def connections(self, namespace: str) -> str:
+        """The kernel's connections as ``conntrack -L`` prints them; "" where it is not installed."""
+        return self._text(namespace, ["conntrack", "-L"]) if shutil.which("conntrack") else ""
+
     @cached_property
     def namespaces(self) -> tuple[str, ...]:
         """All named network namespaces."""
         return tuple(sorted(entry.name for entry in netns.DIRECTORY.iterdir()))
+
+    def _route_to_nowhere(self, namespace: str, destination: IPv4Address) -> dict[str, Any] | None:
+        """The most specific route for an address, of all tables, if it is a blackhole or the like."""
+        shown = self._json(namespace, ["ip", "-j", "route", "show", "table", "all", "match", str(destination)])
+        found: dict[str, Any] = max(shown, key=_prefix_length, default={})
+        return found if found.get("type") in _NOWHERE else None
 
     def _route(self, namespace: str, argv: Sequence[str]) -> dict[str, Any]:
         done = self._run(namespace, ["ip", "-j", "route", "get", *argv])
@@ -224,6 +256,11 @@ def _interface(namespace: str, entry: Mapping[str, Any]) -> Interface:
         entry.get("master", ""),
         link.get("info_data", {}) if link.get("info_kind") == "vxlan" else {},
     )
+
+
+def _prefix_length(route: Mapping[str, Any]) -> int:
+    destination = str(route["dst"])
+    return 0 if destination == "default" else int(destination.partition("/")[2] or 32)
 
 
 def _gateway(route: Mapping[str, Any]) -> IPv4Address | None:

@@ -6,7 +6,7 @@ Chains of nftables and of iptables are asked in the order of their priorities, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -31,6 +31,10 @@ class Ruling:
     reason: str = ""
 
 
+def _remembers_nothing(_: str) -> frozenset[str]:
+    return frozenset()
+
+
 @dataclass(frozen=True)
 class Meeting:
     """A packet at a hook, as rules see it. ``local_source``: its source is an address of this namespace."""
@@ -43,6 +47,7 @@ class Meeting:
     local_source: bool
     local_destination: bool
     device_addresses: tuple[str, ...] = ()
+    recent: Callable[[str], frozenset[str]] = _remembers_nothing
 
 
 class BaseChain(Protocol):
@@ -63,6 +68,10 @@ class Namespace(Protocol):
     def holds(self, address: object) -> bool: ...
 
     def addresses_of(self, device: str) -> tuple[str, ...]: ...
+
+    def recent(self, name: str) -> frozenset[str]:
+        """The addresses that iptables' match ``recent`` remembers in a list."""
+        ...
 
 
 class Firewall:
@@ -108,7 +117,8 @@ class Firewall:
         source, destination = packet.tuple.source, packet.tuple.destination
         holds = self._namespace.holds
         addresses = self._namespace.addresses_of(oif) if oif else ()
-        return Meeting(packet, hook, iif, oif, found, holds(source), holds(destination), addresses)
+        recent = self._namespace.recent
+        return Meeting(packet, hook, iif, oif, found, holds(source), holds(destination), addresses, recent)
 
     @staticmethod
     def _known_translation(hook: Hook, packet: Packet, found: Found, steps: list[Step]) -> Packet:

@@ -91,6 +91,12 @@ class Section:
         return any(action.startswith("hash(") for action in self.datapath_actions)
 
     @property
+    def commits(self) -> tuple[ConntrackAction, ...]:
+        """The actions that make a connection known and let the packet go on as it is."""
+        parsed = (parse_conntrack(action.text) for table in self.tables for action in table.actions)
+        return tuple(action for action in parsed if action is not None and action.commit and action.table is None)
+
+    @property
     def conntrack(self) -> ConntrackAction | None:
         """The action at which the pass stopped, for the packet to come back with its connection's state."""
         for table in reversed(self.tables):

@@ -23,6 +23,8 @@ _SEVERAL_NEXT_HOPS = (
     " packet, so a real packet may take another."
 )
 
+_NO_IPVS = "What IPVS does inside the nodes' kernels is not followed: a packet to a Service seems to end at the node."
+
 
 def trace(cluster: Cluster, request: Request) -> Trace:
     """Trace a request in the cluster whose box this process is in. Sends nothing and changes nothing.
@@ -39,6 +41,8 @@ def trace(cluster: Cluster, request: Request) -> Trace:
         bridges[switch.namespace] = Bridge(switch, names, resolved.endpoint)
     firewalls = Firewalls(kernel, resolved.endpoint)
     assumptions = _assumptions(request, resolved)
+    if cluster.state.config.proxy == "ipvs":
+        assumptions.append(_NO_IPVS)
 
     def follow(namespace: str, packet: Packet, source_known: bool) -> Way:
         journey = Journey(kernel, names, places, bridges, firewalls.of)
