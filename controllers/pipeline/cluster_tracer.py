@@ -130,6 +130,20 @@ class ClusterTracer:
         )
         return self._travel(journey)
 
+    def from_kernel(self, name: str, source: IPAddress, destination: IPAddress, ports: Ports | None = None) -> Trace:
+        """An IP packet that a node's kernel forwards, whoever sent it."""
+        node = self._state.node_by_name[name]
+        journey = _Journey()
+        packet = with_ports(ip_packet(node.gateway_mac, node.gateway_mac, source, destination), ports)
+        self._route(journey, node, packet)
+        return self._travel(journey)
+
+    def reprogrammed(self, programs: Mapping[str, Program]) -> ClusterTracer:
+        """The same cluster after a change of programs: its bridges still remember what they have seen."""
+        after = ClusterTracer(self._state, programs, self._outside, self._choose)
+        after._memories = self._memories
+        return after
+
     def answer(self, delivery: Delivery) -> Trace:
         """The receiver's answer to a packet: back to whose addresses and ports it saw."""
         packet = {**delivery.packet, "ip_ttl": _INITIAL_TTL}

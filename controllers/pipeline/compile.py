@@ -140,9 +140,10 @@ class _Services:
             self._compile(parts, port)
         for port in changed:
             self._use(parts, port)
-        for port in (*removed, *(old[port.group_number] for port in changed if port.group_number in old)):
+        before = [*removed, *(old[port.group_number] for port in changed if port.group_number in old)]
+        for port in before:
             self._unuse(parts, port)
-        self.common = Parts(parts)
+        self.common = self.common.successor(parts, chain.from_iterable(map(_keys, (*before, *changed))))
 
     def _compile(self, parts: dict[PartKey, Part], port: ServicePort) -> None:
         self.problems.pop(port.group_number, None)
@@ -200,6 +201,14 @@ class _Services:
             self._uses[key] -= 1
             if not self._uses[key]:
                 del self._uses[key], parts[key]
+
+
+def _keys(port: ServicePort) -> Iterator[PartKey]:
+    """Everything a port may have a part for on every node."""
+    yield "service", port.group_number
+    yield _address_key(port)
+    for endpoint in port.endpoints:
+        yield _endpoint_key(port, endpoint)
 
 
 def _endpoint_key(port: ServicePort, endpoint: ServiceEndpoint) -> PartKey:

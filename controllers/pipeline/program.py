@@ -7,13 +7,16 @@ encoded, once for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from controllers.pipeline.flow import Flow, FlowKey, Group, sort_key
 
 PartKey = tuple[str | int, ...]
+
+# How many versions back a difference can be told without looking at every part: bridges that are a little behind.
+_VERSIONS = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -26,9 +29,20 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Parts by what they are about. Never changed once made, and compared as an object."""
+    """Parts by what they are about. Never changed once made, and compared as an object.
+
+    ``touched_since`` says for a few ``version`` s that came before which keys may differ: all others are the same.
+    """
 
     by_key: Mapping[PartKey, Part]
+    version: object = field(default_factory=object)
+    touched_since: Mapping[object, frozenset[PartKey]] = field(default_factory=dict)
+
+    def successor(self, by_key: Mapping[PartKey, Part], touched: Iterable[PartKey]) -> Parts:
+        """The parts that come after these and differ from them in the ``touched`` keys only."""
+        now = frozenset(touched)
+        recent = list(self.touched_since.items())[: _VERSIONS - 1]
+        return Parts(by_key, touched_since={self.version: now, **{old: keys | now for old, keys in recent}})
 
     def flows(self) -> Iterator[Flow]:
         """The flows of all parts, in no particular order."""
@@ -115,8 +129,10 @@ def _diff_parts(old: Parts, new: Parts) -> PartsDiff:
     if old is new:
         return PartsDiff()
     before, after = old.by_key, new.by_key
-    gone = [part for key, part in before.items() if after.get(key) is not part]
-    come = [part for key, part in after.items() if before.get(key) is not part]
+    keys = new.touched_since.get(old.version, before.keys() | after.keys())
+    differing = sorted(key for key in keys if before.get(key) is not after.get(key))
+    gone = [before[key] for key in differing if key in before]
+    come = [after[key] for key in differing if key in after]
     old_flows = {flow.key: flow for part in gone for flow in part.flows}
     new_flows = {flow.key: flow for part in come for flow in part.flows}
     old_groups = {group.group_id: group for part in gone for group in part.groups}

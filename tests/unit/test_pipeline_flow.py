@@ -9,6 +9,8 @@ import pytest
 from controllers.pipeline.fields import ETH_TYPE_ARP, ETH_TYPE_IPV4, family
 from controllers.pipeline.flow import (
     Action,
+    Bucket,
+    Conntrack,
     DecTTL,
     FieldMatch,
     Flow,
@@ -18,10 +20,23 @@ from controllers.pipeline.flow import (
     Output,
     OutputField,
     PipelineError,
+    Resubmit,
+    ToGroup,
     match,
     set_field,
 )
-from controllers.pipeline.tables import ARP_RESPONDER, CLASSIFIER, L3_FORWARDING, OUTPUT, SPOOF_GUARD, TABLES, Table
+from controllers.pipeline.tables import (
+    ARP_RESPONDER,
+    CLASSIFIER,
+    CONNTRACK,
+    L3_FORWARDING,
+    OUTPUT,
+    SERVICE_LB,
+    SNAT,
+    SPOOF_GUARD,
+    TABLES,
+    Table,
+)
 
 IP = match(eth_type=ETH_TYPE_IPV4)
 ARP = match(eth_type=ETH_TYPE_ARP)
@@ -44,13 +59,20 @@ def test_tables_are_numbered_in_the_order_packets_pass_them() -> None:
         (CLASSIFIER, (), (set_field("eth_dst", 1),), "does not set eth_dst"),
         (ARP_RESPONDER, IP, (set_field("arp_op", 2),), "needs a match on eth_type 0x0806"),
         (ARP_RESPONDER, IP, (Move("arp_sha", "arp_tha"),), "needs a match on eth_type 0x0806"),
-        (ARP_RESPONDER, ARP, (Move("arp_sha", "arp_tpa"),), "differ in width"),
+        (ARP_RESPONDER, ARP, (Move("arp_sha", "arp_tpa"),), "arp_sha is wider than arp_tpa"),
         (CLASSIFIER, (), (DecTTL(),), "does not allow DecTTL"),
         (L3_FORWARDING, IP, (Output(1),), "does not allow Output"),
         (CLASSIFIER, (), (OutputField("reg1"),), "does not allow OutputField"),
         (CLASSIFIER, (), (GotoTable("Output"),), "does not go on to Output"),
         (L3_FORWARDING, IP, (GotoTable("Classifier"),), "does not go on to Classifier"),
         (L3_FORWARDING, IP, (GotoTable("Output"), DecTTL()), "nothing can follow goto_table"),
+        (SERVICE_LB, match(eth_type=ETH_TYPE_IPV4, tcp_dst=80), (), "needs a match on ip_proto 6"),
+        (SERVICE_LB, match(eth_type=ETH_TYPE_IPV4, ip_proto=17, tcp_dst=80), (), "needs a match on ip_proto 6"),
+        (SERVICE_LB, IP, (Move("udp_src", "eth_dst"),), "needs a match on ip_proto 17"),
+        (CONNTRACK, IP, (Conntrack(1, "ServiceLB"),), "does not go on to ServiceLB"),
+        (CONNTRACK, IP, (Conntrack(1, "ConntrackState"), DecTTL()), r"nothing can follow ct\(table\)"),
+        (SNAT, IP, (ToGroup(1),), "does not allow ToGroup"),
+        (SERVICE_LB, IP, (Resubmit("Conntrack"),), "does not go on to Conntrack"),
     ],
 )
 def test_a_flow_that_does_not_fit_is_refused(
@@ -67,12 +89,22 @@ def test_a_flow_that_does_not_fit_is_refused(
         ("in_port", -1, "32 bits"),
         ("in_port", "eth0", "takes no text"),
         ("ipv4_dst", IPv6Address("::1"), "no IPv6"),
-        ("tcp_dst", 80, "no field"),
+        ("vlan_vid", 80, "no field"),
+        ("reg2", (3, 2), "outside of the mask"),
+        ("ct_state", "+new est", "no state of connections"),
+        ("ct_state", "new", "no state of connections"),
     ],
 )
 def test_a_value_that_does_not_fit_its_field_is_refused(name: str, value: int | str | IPv6Address, said: str) -> None:
     with pytest.raises(PipelineError, match=said):
         match(**{name: value})
+
+
+def test_a_bucket_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(PipelineError, match="does not set eth_dst"):
+        Bucket(1, (set_field("eth_dst", 1),))
+    with pytest.raises(PipelineError, match="does not go on to ServiceLB"):
+        Bucket(1, (Resubmit("ServiceLB"),))
 
 
 def test_a_network_matches_by_its_prefix() -> None:

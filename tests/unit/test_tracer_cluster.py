@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 from itertools import permutations
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from controllers.pipeline import ClusterTracer, Trace, TraceError, compile_all
+from controllers.pipeline import ClusterTracer, Part, Parts, Program, Trace, TraceError, compile_all, compile_flows
 from controllers.pipeline.cluster_tracer import ip_packet
 from controllers.pipeline.fields import ARP_REPLY, ARP_REQUEST, ETH_TYPE_ARP, ETH_TYPE_IPV4
 from controllers.pipeline.flow import Flow, GotoTable, match, set_field
+from controllers.pipeline.program import NO_PARTS
 from controllers.pipeline.tables import FROM_GATEWAY, FROM_TUNNEL, L3_FORWARDING, REG_SOURCE, REG_TARGET
 from controllers.pipeline.tracer import Packet
 from testbed.cluster.identity import GATEWAY_OF_PORT, TUNNEL_OF_PORT, VIRTUAL_ROUTER_MAC
@@ -30,6 +32,14 @@ def mac(text: str) -> int:
 
 def tracer(cluster: ClusterState) -> ClusterTracer:
     return ClusterTracer(cluster, compile_all(cluster))
+
+
+def program(flows: Iterable[Flow]) -> Program:
+    return Program(NO_PARTS, Parts({("test",): Part(tuple(flows))}))
+
+
+def without(complete: Program, flow: Flow) -> Program:
+    return program(other for other in complete.flows() if other is not flow)
 
 
 def only_delivery(trace: Trace, receiver: str) -> Packet:
@@ -75,7 +85,7 @@ def test_every_mixture_of_modes_delivers_while_the_kernels_have_the_routes(
     cluster: ClusterState, data: st.DataObject
 ) -> None:
     """Bridges are switched one by one. With the routed mode's routes in place no packet is lost at any moment."""
-    by_mode: dict[Mode, dict[str, tuple[Flow, ...]]] = {"routed": compile_all(cluster)}
+    by_mode: dict[Mode, dict[str, Program]] = {"routed": compile_all(cluster)}
     overlay_state = ClusterState(
         config=type(cluster.config)(mode="overlay", cluster_cidr=CLUSTER_CIDR), nodes=cluster.nodes, pods=cluster.pods
     )
@@ -188,21 +198,18 @@ def test_a_pod_reaches_the_world_by_its_nodes_kernel(cluster: ClusterState) -> N
 def test_the_tracer_notices_a_loop() -> None:
     """Two bridges: what the tunnel brings goes to the kernel, what the kernel sends goes into the tunnel."""
     cluster = two_nodes("overlay")
-    flows = {}
+    programs = {}
     for node, other in permutations(cluster.nodes, 2):
-        others = [flow for flow in compile_all(cluster)[node.name] if flow.table is not L3_FORWARDING]
+        others = [flow for flow in compile_flows(cluster, node.name) if flow.table is not L3_FORWARDING]
         from_tunnel = match(eth_type=ETH_TYPE_IPV4, **{REG_SOURCE: FROM_TUNNEL})
         from_gateway = match(eth_type=ETH_TYPE_IPV4, **{REG_SOURCE: FROM_GATEWAY})
         up = (set_field("eth_dst", node.gateway_mac), set_field(REG_TARGET, GATEWAY_OF_PORT), GotoTable("Output"))
         away = (set_field("eth_dst", other.vtep_mac), set_field(REG_TARGET, TUNNEL_OF_PORT), GotoTable("Output"))
-        flows[node.name] = [
-            *others,
-            Flow(L3_FORWARDING, 1, from_tunnel, up, 1),
-            Flow(L3_FORWARDING, 1, from_gateway, away, 1),
-        ]
+        circling = (Flow(L3_FORWARDING, 1, from_tunnel, up, 1), Flow(L3_FORWARDING, 1, from_gateway, away, 1))
+        programs[node.name] = program((*others, *circling))
     packet = ip_packet(cluster.nodes[0].gateway_mac, VIRTUAL_ROUTER_MAC, WORLD, CLUSTER_CIDR[-2])
     with pytest.raises(TraceError, match="goes round"):
-        ClusterTracer(cluster, flows).inject("n1", GATEWAY_OF_PORT, packet)
+        ClusterTracer(cluster, programs).inject("n1", GATEWAY_OF_PORT, packet)
 
 
 def test_the_tracer_notices_a_flow_that_is_missing() -> None:
@@ -212,17 +219,19 @@ def test_the_tracer_notices_a_flow_that_is_missing() -> None:
     source, target = cluster.pods[0], cluster.pods[2]
     lost = [
         flow
-        for flow in complete["n1"]
-        if not ClusterTracer(cluster, {**complete, "n1": [other for other in complete["n1"] if other is not flow]})
+        for flow in complete["n1"].flows()
+        if not ClusterTracer(cluster, {**complete, "n1": without(complete["n1"], flow)})
         .from_pod(source.key, target.pod_ip)
         .deliveries
     ]
-    # In, own addresses, ARP asked and answered, towards n2, out.
+    # In, own addresses, ARP asked and answered, past what Services need, towards n2, out.
     assert [flow.table.name for flow in lost] == [
         "Classifier",
         "SpoofGuard",
         "SpoofGuard",
         "ARPResponder",
+        "UnSNAT",
+        "NodePortMark",
         "L3Forwarding",
         "Output",
     ]
