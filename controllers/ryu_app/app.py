@@ -42,7 +42,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
         self._switches: dict[Any, OpenFlowSwitch] = {}  # by the framework's datapath
         self._happened = hub.Queue()
         api = ApiClient(api_url)
-        self._reporter = Reporter(api)
+        self._reporter = Reporter(api, self._inherited)
         self._objects = ListWatch(
             api,
             _SELECTIONS,
@@ -51,8 +51,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
 
     def run(self) -> None:
         """Work until something that must not fail has failed; that error is raised."""
-        self._watch_over(self._objects.run)
-        self._watch_over(self._reporter.run)
+        self._watch_over(self._reporter.run)  # which begins to follow the objects
         gc.disable()  # see _next
         while True:
             self._next()()
@@ -78,6 +77,10 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
             gc.collect()
             gc.freeze()
             return cast(Callable[[], None], self._happened.get())
+
+    def _inherited(self, status: dict[str, str] | None) -> None:
+        self._happened.put(lambda: self._synchroniser.inherit(status))
+        self._watch_over(self._objects.run)
 
     def _watch_over(self, task: Callable[[], None]) -> None:
         """Run a task that never ends in a green thread; an error in it comes out of ``run``."""

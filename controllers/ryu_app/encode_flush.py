@@ -35,11 +35,11 @@ def flush_connections(xid: int, zone: int, stale: Translation) -> bytes:
     They are known by what the client sends to (the original tuple's destination) and by whom it is answered (the reply
     tuple's source).
     """
+    properties = b""
     service = _address(_DESTINATION, stale.service_ip) + _number(_DESTINATION_PORT, stale.service_port)
-    properties = _nested(_ORIGINAL_TUPLE, service)
-    endpoint = _address(_SOURCE, stale.endpoint_ip)
-    if stale.target_port is not None:
-        endpoint += _number(_SOURCE_PORT, stale.target_port)
+    endpoint = _address(_SOURCE, stale.endpoint_ip) + _number(_SOURCE_PORT, stale.target_port)
+    if service:
+        properties += _nested(_ORIGINAL_TUPLE, service)
     if endpoint:
         properties += _nested(_REPLY_TUPLE, endpoint)
     properties += _number(_ZONE, zone)
@@ -71,8 +71,10 @@ def _address(kind: int, address: IPAddress | None) -> bytes:
     return _property(kind, packed)
 
 
-def _number(kind: int, number: int) -> bytes:
+def _number(kind: int, number: int | None) -> bytes:
     """A number of 16 bits, which OpenFlow's properties always give 4 bytes."""
+    if number is None:
+        return b""
     return _property(kind, number.to_bytes(2, "big") + bytes(2))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+from collections.abc import Callable
 
 from controllers.ryu_app.framework import hub
 from testbed.cluster.client import ApiClient
@@ -20,8 +21,9 @@ _RETRY_S = 0.2
 class Reporter:
     """Reports in a green thread of its own, so that the loop never waits for the API."""
 
-    def __init__(self, api: ApiClient) -> None:
-        self._api = api
+    def __init__(self, api: ApiClient, on_inherited: Callable[[dict[str, str] | None], None]) -> None:
+        """``on_inherited`` is called once, with what an earlier controller has reported; None if there was none."""
+        self._api, self._on_inherited = api, on_inherited
         self._wanted: dict[str, str] = {}
         self._waiting = hub.Queue()
 
@@ -35,11 +37,17 @@ class Reporter:
     def run(self) -> None:
         """Report for ever. What an earlier controller reported goes first: it says nothing about this one's pushes."""
         written: dict[str, str] | None = None
-        failing = False
+        failing, first = False, True
         while True:
             try:
-                written = self._existing() if written is None else self._write(written)
-                failing = False
+                if written is None:
+                    existing = self._existing()
+                    written = existing or {}
+                    if first:
+                        self._on_inherited(existing)
+                else:
+                    written = self._write(written)
+                failing = first = False
             except (OSError, http.client.HTTPException, ApiError) as error:
                 if not failing:
                     LOG.warning("cannot report the status, will try until it works: %s", error)
@@ -48,12 +56,12 @@ class Reporter:
             if written == self._wanted:
                 self._waiting.get()
 
-    def _existing(self) -> dict[str, str]:
+    def _existing(self) -> dict[str, str] | None:
         try:
             return dict(self._api.get(CONFIG_MAP, STATUS_NAME, STATUS_NAMESPACE).get("data") or {})
         except NotFound:
             self._api.create(config_map(STATUS_NAMESPACE, STATUS_NAME, {}))
-            return {}
+            return None
 
     def _write(self, written: dict[str, str]) -> dict[str, str]:
         wanted = self._wanted

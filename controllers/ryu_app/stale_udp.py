@@ -7,6 +7,7 @@ removed, as kube-proxy does (``pkg/proxy/conntrack``), and the next datagram is 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -20,9 +21,12 @@ class Translation(NamedTuple):
     """
 
     service_ip: IPAddress | None
-    service_port: int
+    service_port: int | None
     endpoint_ip: IPAddress | None
     target_port: int | None
+
+
+EVERY_TRANSLATION = Translation(None, None, None, None)
 
 
 class StaleUdp:
@@ -40,6 +44,28 @@ class StaleUdp:
             for service, endpoints in _translations(old, node_name):
                 gone += _gone(service, endpoints, used.get(service))
         return tuple(gone)
+
+
+class UdpDigest:
+    """A short text that is the same for two states, even of two processes, if their UDP Services are alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[ServicePort, int]] = {}  # by the port's id; no port is read twice
+
+    def of(self, state: ClusterState) -> str:
+        ports = _udp_ports(state).values()
+        self._known = {id(port): self._known.get(id(port)) or (port, _digest(port)) for port in ports}
+        return f"{sum(number for _, number in self._known.values()) % (1 << 64):016x}"
+
+
+def _digest(port: ServicePort) -> int:
+    words: list[object] = [port.key, port.cluster_ip, port.service_port, port.node_port, port.load_balancer_ip]
+    words += [port.internal_local, port.external_local]
+    for entry in port.endpoints:
+        words += [entry.endpoint_ip, entry.target_port, entry.node_name]
+        words += [entry.ready, entry.serving, entry.terminating]
+    text = " ".join(map(str, words))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 _ServiceAddress = tuple[IPAddress | None, int]

@@ -11,7 +11,7 @@ later they are looked for once more, because a switch goes on using cached decis
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -19,12 +19,14 @@ from controllers.pipeline.compile import Compiler
 from controllers.pipeline.flow import Flow, Group
 from controllers.pipeline.program import NOTHING, Program, ProgramDiff, diff_programs
 from controllers.ryu_app.left_out import LeftOut, item_text
-from controllers.ryu_app.stale_udp import StaleUdp, Translation
+from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, StaleUdp, Translation, UdpDigest
 from testbed.cluster.client import Batch
 from testbed.cluster.values import ClusterState
 from testbed.cluster.view import ClusterView, StateError
 
 LOG = logging.getLogger(__name__)
+
+_UDP_DIGEST = "udp"  # the name of a status entry
 
 Item = Flow | Group | None  # what a message is about; None: not one flow or group
 
@@ -82,6 +84,7 @@ class _Target(NamedTuple):
     node_name: str
     program: Program
     state: ClusterState
+    udp_digest: str
 
 
 @dataclass
@@ -136,11 +139,19 @@ class Synchroniser:
         # By datapath id the state whose Services the bridge's tracked connections may belong to. It outlives a
         # connection to the switch, as those connections do.
         self._carried: dict[int, ClusterState] = {}
+        # By node name what bridges had confirmed to an earlier controller; None if there was none.
+        self._inherited: Mapping[str, str] | None = None
         self._stale: tuple[ClusterState, ClusterState, StaleUdp] | None = None  # the last comparison
         self._rechecks: list[Recheck] = []
+        self._udp_digest = UdpDigest()
         self._confirmed: dict[str, str] = {}  # by node name
+        self._confirmed_udp: dict[str, str] = {}  # by node name
         self._errors: dict[str, str] = {}  # by node name
         self._lost: set[int] = set()
+
+    def inherit(self, status: Mapping[str, str] | None) -> None:
+        """Learn what an earlier controller had reported (None: there was none), before anything of the objects."""
+        self._inherited = status
 
     def objects_changed(self, batch: Batch) -> None:
         """Take in changes of cluster objects."""
@@ -194,11 +205,12 @@ class Synchroniser:
             push.step, push.sent = "commit", switch.commit(push.bundle_id)
         else:
             bridge.installed = push.program
-            old, new = self._carried.get(datapath_id), push.target.state
-            stale = self._stale_on(push.target.node_name, old, new) if old is not None else ()
-            if old is not None and stale:
+            old = self._carried.get(datapath_id)
+            stale = self._stale_on(push.target, old) if old is not None else self._stale_since_inherited(push)
+            if stale:
                 push.step, push.sent = "flush", switch.flush(stale)
-                self._rechecks.append(Recheck(datapath_id, switch, old))
+                if old is not None:
+                    self._rechecks.append(Recheck(datapath_id, switch, old))
             else:
                 self._end(datapath_id, bridge, push)
 
@@ -219,7 +231,7 @@ class Synchroniser:
                 bridge.push.refused += [(item, "no OpenFlow message holds it") for item in sent.too_large if item]
             else:
                 bridge.installed, bridge.refused = program, None
-                self._settle(target.node_name, self._versions, bridge.error)
+                self._settle(target, self._versions, bridge.error)
 
     def take_rechecks(self) -> list[Recheck]:
         """Those that have become necessary since this was asked last; do each by :meth:`recheck`."""
@@ -232,16 +244,17 @@ class Synchroniser:
         carried = self._carried.get(wanted.datapath_id)
         if bridge is None or bridge.switch is not wanted.switch or target is None or carried is None:
             return
-        stale = self._stale_on(target.node_name, wanted.old, carried)
+        stale = self._stale_on(target._replace(state=carried), wanted.old)
         if stale:
             bridge.switch.flush(stale)
 
     def status(self) -> dict[str, str]:
         """What to report: by node the confirmed versions, and as ``<node>.error`` what is wrong, if anything is.
 
-        Confirmed is everything but what the error names.
+        Confirmed is everything but what the error names. ``<node>.udp`` is for the controller that comes after this.
         """
         status = dict(self._confirmed)
+        status |= {f"{name}.{_UDP_DIGEST}": text for name, text in self._confirmed_udp.items()}
         for datapath_id, target in self._targets.items():
             wrong = [
                 self._state_error,
@@ -263,8 +276,11 @@ class Synchroniser:
             return
         self._versions, self._state_error = self._seen_versions, ""
         programs = self._compiler.compile(state)
-        self._targets = {node.datapath_id: _Target(node.name, programs[node.name], state) for node in state.nodes}
-        for by_name in (self._confirmed, self._errors):
+        digest = self._udp_digest.of(state)
+        self._targets = {
+            node.datapath_id: _Target(node.name, programs[node.name], state, digest) for node in state.nodes
+        }
+        for by_name in (self._confirmed, self._confirmed_udp, self._errors):
             for gone in by_name.keys() - programs.keys():
                 del by_name[gone]
         for datapath_id in self._carried.keys() - self._targets.keys():
@@ -288,20 +304,32 @@ class Synchroniser:
         if push.step == "flush":
             bridge.flush_failure = f"cannot remove tracked connections: {push.failure}" if push.failure else ""
         self._carried[datapath_id] = push.target.state
-        self._settle(push.target.node_name, push.versions, bridge.error)
+        self._settle(push.target, push.versions, bridge.error)
 
-    def _stale_on(self, node_name: str, old: ClusterState, new: ClusterState) -> tuple[Translation, ...]:
-        """The connections on a node that a change of state makes stale."""
-        if self._stale is None or self._stale[0] is not old or self._stale[1] is not new:
-            self._stale = (old, new, StaleUdp(old, new))
-        return self._stale[2].on(node_name)
+    def _stale_on(self, target: _Target, old: ClusterState) -> tuple[Translation, ...]:
+        """The tracked connections of a node that a change from an old state to the target's makes stale."""
+        if self._stale is None or self._stale[0] is not old or self._stale[1] is not target.state:
+            self._stale = (old, target.state, StaleUdp(old, target.state))
+        return self._stale[2].on(target.node_name)
 
-    def _settle(self, node_name: str, versions: str, error: str) -> None:
-        self._confirmed[node_name] = versions
+    def _stale_since_inherited(self, push: _Push) -> tuple[Translation, ...]:
+        """What may be stale on a bridge that an earlier controller programmed, for which state is not known.
+
+        Unless UDP Services are as they were then, all connections may be. Those that are not are given to an endpoint
+        anew.
+        """
+        if self._inherited is None:
+            return ()
+        before = self._inherited.get(f"{push.target.node_name}.{_UDP_DIGEST}", "")
+        return () if before == push.target.udp_digest else (EVERY_TRANSLATION,)
+
+    def _settle(self, target: _Target, versions: str, error: str) -> None:
+        self._confirmed[target.node_name] = versions
+        self._confirmed_udp[target.node_name] = target.udp_digest
         if error:
-            self._errors[node_name] = error
+            self._errors[target.node_name] = error
         else:
-            self._errors.pop(node_name, None)
+            self._errors.pop(target.node_name, None)
 
     def _push_of(self, datapath_id: int, switch: Switch) -> _Push | None:
         bridge = self._bridges.get(datapath_id)

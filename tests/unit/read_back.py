@@ -40,7 +40,7 @@ from controllers.ryu_app.encode_actions import encode_actions
 from controllers.ryu_app.encode_flush import flush_connections
 from controllers.ryu_app.framework import ofproto
 from controllers.ryu_app.library import PACKAGES, library_name
-from controllers.ryu_app.stale_udp import Translation
+from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, Translation
 from testbed.cluster.assign import assign
 from testbed.cluster.values import MODES, ClusterState, Mode, NetworkConfig
 from testbed.cluster.view import cluster_state
@@ -266,6 +266,9 @@ def write_stream(path: Path) -> None:
         original = f"ct_nw_src=::,ct_nw_dst={service},ct_tp_src=0,ct_tp_dst=53,ct_nw_proto=17"
         reply = f"ct_nw_src={endpoint_text[0]},ct_nw_dst=::,ct_tp_src={endpoint_text[1]},ct_tp_dst=0"
         lines.append(f"zone=7 '{original}' '{reply}'")
+    messages += flush_connections(XID, 7, EVERY_TRANSLATION)
+    anything = "ct_ipv6_src=::,ct_ipv6_dst=::,ct_tp_src=0,ct_tp_dst=0"
+    lines.append(f"zone=7 '{anything},ct_nw_proto=17' '{anything}'")
     path.with_suffix(".messages").write_bytes(messages)
     path.with_suffix(".expected").write_text("\n".join(lines))
 

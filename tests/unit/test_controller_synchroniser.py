@@ -16,7 +16,7 @@ from controllers.pipeline.compile import compile_program
 from controllers.pipeline.flow import Flow, Group, ToGroup
 from controllers.pipeline.program import Program, ProgramDiff, apply_program_diff
 from controllers.pipeline.text import flow_text
-from controllers.ryu_app.stale_udp import Translation
+from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, Translation
 from controllers.ryu_app.synchroniser import Item, Sent, Synchroniser
 from testbed.cluster.assign import assign
 from testbed.cluster.client import Batch
@@ -167,6 +167,11 @@ class Rig:
         return everything(compile_program(self.state, node_name))
 
 
+def said(rig: Rig) -> dict[str, str]:
+    """What is reported of the nodes, without what is for the next controller."""
+    return {name: text for name, text in rig.synchroniser.status().items() if not name.endswith(".udp")}
+
+
 def objects(mode: Mode = "overlay", pods: int = 3) -> tuple[dict[str, Any], ...]:
     return assign(edge_nodes(2), NetworkConfig(mode=mode), 24, [pod(f"p{number}") for number in range(pods)])
 
@@ -193,7 +198,7 @@ def test_a_bridge_that_connects_gets_its_whole_table_whatever_it_held(rig: Rig) 
         switch = rig.switches[datapath_id]
         assert switch.held == rig.expected(name)
         assert [replace_all for _, replace_all in switch.pushes] == [True]
-    assert rig.synchroniser.status() == {"n1": "Pod=1", "n2": "Pod=1"}
+    assert said(rig) == {"n1": "Pod=1", "n2": "Pod=1"}
 
 
 def test_nothing_is_confirmed_before_the_commit_is() -> None:
@@ -202,9 +207,9 @@ def test_nothing_is_confirmed_before_the_commit_is() -> None:
     switch = rig.connect(1)
     rig.synchroniser.reconcile()
     switch.answer()  # the bundle is filled
-    assert rig.synchroniser.status() == {}
+    assert said(rig) == {}
     switch.answer()  # the bundle is committed
-    assert rig.synchroniser.status() == {"n1": version}
+    assert said(rig) == {"n1": version}
 
 
 def test_one_pod_more_changes_its_own_bridge_only(rig: Rig) -> None:
@@ -220,7 +225,7 @@ def test_one_pod_more_changes_its_own_bridge_only(rig: Rig) -> None:
     assert not diff.own.removed_flows
     assert mine.held == rig.expected("n2")
     assert len(other.pushes) == 1
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_a_switch_of_modes_is_one_bundle_a_bridge(rig: Rig) -> None:
@@ -242,7 +247,7 @@ def test_changes_that_come_during_a_push_go_together_into_the_next(rig: Rig) -> 
     rig.settle()
     assert len(rig.switches[1].pushes) == 3
     assert rig.switches[1].held == rig.expected("n1")
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_what_is_refused_is_left_out_with_its_subject_and_named(rig: Rig) -> None:
@@ -255,7 +260,7 @@ def test_what_is_refused_is_left_out_with_its_subject_and_named(rig: Rig) -> Non
     refused = [flow for flow in rig.expected("n2") if switch.refuses(flow)]
     assert refused and not set(refused) & switch.held
     assert switch.held == before, "p4 is on n1"
-    status = rig.synchroniser.status()
+    status = said(rig)
     assert status == {"n1": version, "n2": version, "n2.error": status["n2.error"]}
     assert status["n2.error"].startswith("pod default/p3: OFPET_BAD_ACTION: cookie=")
     assert "10.244.1.3" in status["n2.error"]
@@ -265,7 +270,7 @@ def test_what_is_refused_is_left_out_with_its_subject_and_named(rig: Rig) -> Non
 
     version = rig.remove("Pod", "p3")
     rig.settle()
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_what_turns_out_at_the_commit_is_left_out_too(rig: Rig) -> None:
@@ -275,7 +280,7 @@ def test_what_turns_out_at_the_commit_is_left_out_too(rig: Rig) -> None:
     rig.settle()
     assert {item.group_id for item in switch.held if isinstance(item, Group)} == {8}
     assert switch.commits == 2
-    status = rig.synchroniser.status()
+    status = said(rig)
     assert status == {"n1": version, "n2": version, "n1.error": status["n1.error"]}
     for number in (1, 2):
         assert (
@@ -292,13 +297,13 @@ def test_a_service_whose_group_no_message_holds_does_not_stop_the_others(rig: Ri
     version = rig.put(*service(1), *with_endpoints(2, wide), *service(3))
     rig.settle()
     assert {item.group_id for item in switch.held if isinstance(item, Group)} == {4, 8}
-    status = rig.synchroniser.status()
+    status = said(rig)
     assert status["n1"] == version
     assert status["n1.error"].startswith("Service default/service-2, port 80: no OpenFlow message holds it")
     assert "n2.error" not in status
     version = rig.put(*with_endpoints(2, wide[:4]))
     rig.settle()
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
     assert switch.held == rig.expected("n1")
 
 
@@ -311,7 +316,7 @@ def test_a_bridge_that_connects_again_is_asked_again_for_what_it_had_refused(rig
     again = rig.connect(1)
     rig.settle()
     assert again.held == rig.expected("n1")
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_a_refused_commit_that_names_nothing_is_reported_and_the_next_change_is_tried(rig: Rig) -> None:
@@ -327,7 +332,7 @@ def test_a_refused_commit_that_names_nothing_is_reported_and_the_next_change_is_
     switch.refuses_all = False
     version = rig.put(*objects("routed", pods=1), *objects("routed", pods=5))
     rig.settle()
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
     assert switch.held == rig.expected("n1")
 
 
@@ -342,7 +347,7 @@ def test_one_endpoint_less_is_one_changed_group_encoded_once_for_all_bridges(rig
     assert not diffs[0].common.added_groups and not diffs[0].common.removed_groups
     for datapath_id, name in ((1, "n1"), (2, "n2")):
         assert rig.switches[datapath_id].held == rig.expected(name)
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_stale_udp_connections_go_after_the_commit_and_before_the_confirmation(rig: Rig) -> None:
@@ -401,13 +406,33 @@ def test_connections_are_flushed_although_the_bridge_was_away_meanwhile(rig: Rig
     assert third.flushed == again.flushed
 
 
+def test_what_changed_between_two_controllers_is_not_known_so_all_udp_connections_may_be_stale(rig: Rig) -> None:
+    rig.put(*service(1, "UDP"), *service(2, "TCP"))
+    rig.settle()
+    inherited = rig.synchroniser.status()
+    for status, wires, flushed in (
+        (inherited, (*service(1, "UDP"), *service(2, "TCP", endpoints=1)), []),
+        (inherited, service(1, "UDP", endpoints=1), [EVERY_TRANSLATION]),
+        (inherited, (), [EVERY_TRANSLATION]),
+        ({}, service(1, "UDP"), [EVERY_TRANSLATION]),
+        (None, service(1, "UDP"), []),
+    ):
+        second = Rig()
+        second.synchroniser.inherit(status)
+        second.put(*objects(), *wires)
+        switch = second.connect(1)
+        second.settle()
+        assert switch.flushed == flushed
+        assert second.synchroniser.take_rechecks() == [], "connections would be given to endpoints anew a second time"
+
+
 def test_a_switch_that_cannot_flush_says_so_and_the_change_is_confirmed(rig: Rig) -> None:
     rig.put(*service(1, "UDP"))
     rig.settle()
     rig.switches[1].refuses_flush = True
     version = rig.put(*service(1, "UDP", endpoints=1))
     rig.settle()
-    assert rig.synchroniser.status() == {
+    assert said(rig) == {
         "n1": version,
         "n2": version,
         "n1.error": "cannot remove tracked connections: OFPET_BAD_ACTION",
@@ -418,7 +443,7 @@ def test_what_cannot_be_compiled_is_said_of_every_node(rig: Rig) -> None:
     many = [Endpoint(f"10.244.{number >> 8}.{number & 255}") for number in range(1000)]
     version = rig.put(*with_endpoints(1, many), *service(2))
     rig.settle()
-    status = rig.synchroniser.status()
+    status = said(rig)
     assert status["n1"] == version
     assert "Service default/service-1" in status["n1.error"]
     assert status["n1.error"] == status["n2.error"]
@@ -466,7 +491,7 @@ def test_a_bridge_may_connect_before_its_node_is_known() -> None:
     version = rig.put(*objects())
     rig.settle()
     assert switch.held == rig.expected("n1")
-    assert rig.synchroniser.status() == {"n1": version}
+    assert said(rig) == {"n1": version}
 
 
 def test_settings_that_cannot_be_read_leave_the_flows_and_are_reported(rig: Rig) -> None:
@@ -474,19 +499,19 @@ def test_settings_that_cannot_be_read_leave_the_flows_and_are_reported(rig: Rig)
     config = rig.objects["ConfigMap", CONFIG_NAME]
     rig.put({**config, "data": {**config["data"], "mode": "teleport"}})
     rig.settle()
-    status = rig.synchroniser.status()
+    status = said(rig)
     assert "teleport" in status["n1.error"]
     assert status["n1"] == "Pod=1"
     assert rig.switches[1].held == before
     version = rig.put(config)
     rig.settle()
-    assert rig.synchroniser.status() == {"n1": version, "n2": version}
+    assert said(rig) == {"n1": version, "n2": version}
 
 
 def test_a_node_that_goes_leaves_no_status_behind(rig: Rig) -> None:
     rig.remove("Node", "n2")
     rig.settle()
-    assert rig.synchroniser.status().keys() == {"n1"}
+    assert said(rig).keys() == {"n1"}
 
 
 class AnyOrder(RuleBasedStateMachine):
