@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -32,6 +32,12 @@ OUTSIDE, OUTSIDE_IP = "out", str(LAN[100])
 _NOBODY = LAN[250]
 _PODS = {"a": "n1", "b": "n1", "c": "n2", "d": "n2"}
 _CONFIRM_S = 30
+
+
+def kernel_proxies() -> list[ProxyName]:
+    """Those that this machine's kernel has, as it is now: a module that is not loaded is not there."""
+    has_ipvs = Path("/proc/net/ip_vs").exists() and Path("/proc/sys/net/ipv4/vs/conntrack").exists()
+    return ["iptables", "nftables", "ipvs"] if has_ipvs else ["iptables", "nftables"]
 
 
 def ip_batch(namespace: str, *lines: str) -> None:
@@ -87,19 +93,25 @@ def api(store: Store) -> Iterator[str]:
 
 
 @contextmanager
-def proxy_process(url: str, log: Path = Path("/run/proxy.log")) -> Iterator[subprocess.Popen[bytes]]:
+def proxy_process(url: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """The proxies, killed at the end; what they logged is printed."""
-    with log.open("ab") as file:
+    log = Path("/run/proxy.log")
+    with log.open("wb") as file:
         argv = [sys.executable, "-m", "testbed.proxy", "--api", url]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=file)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=file, env=environment)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"listening\n", log.read_text()
-        yield process
+        yield
     finally:
         process.kill()
         process.wait()
         print(log.read_text(), flush=True)
+
+
+def confirm_within(world: World, changed: Iterable[JsonObject], timeout_s: float) -> None:
+    """Wait until all nodes have the rules for what changed. Raises NotConfirmed."""
+    wait_confirmed(world.store, world.nodes, changed, timeout_s, identity.PROXY_STATUS_NAME)
 
 
 def set_proxy(world: World, proxy: ProxyName) -> None:

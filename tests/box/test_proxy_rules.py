@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.box.harness import USERS, run_in_box
-from tests.box.proxy_wires import proxy_process, proxy_world, set_proxy
+from tests.box.proxy_wires import kernel_proxies, proxy_process, proxy_world, set_proxy
 from tests.box.service_cases import run_cases, serve
 from tests.box.service_traffic import servers
 
@@ -13,12 +15,12 @@ pytestmark = pytest.mark.box
 
 
 def every_case_with_every_proxy() -> None:
-    with proxy_world("iptables") as (world, url), servers() as running, proxy_process(url):
+    with proxy_world("openflow") as (world, url), servers() as running, proxy_process(url):
         serve(world, running)
-        for proxy in ("iptables", "nftables"):
-            print(proxy)
+        for proxy in kernel_proxies():
+            print(proxy, flush=True)
             set_proxy(world, proxy)
-            run_cases(world)
+            run_cases(replace(world, tells_clients_apart=proxy != "ipvs"))
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import EndpointRef
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
+from tests.box.proxy_wires import kernel_proxies
 from tests.box.service_cases import Pod, World, run_cases, serve
 from tests.box.service_traffic import servers
 
@@ -20,15 +20,6 @@ pytestmark = pytest.mark.box
 
 # Two pods on the first node, one on each other.
 _PODS = {"a": "n1", "b": "n1", "c": "n2", "d": "n3"}
-
-
-def has_ipvs() -> bool:
-    """Whether the kernel can balance by IPVS: only there is ``proxy: ipvs`` tested."""
-    return Path("/proc/net/ip_vs").exists() and Path("/proc/sys/net/ipv4/vs/conntrack").exists()
-
-
-def proxies() -> list[ProxyName]:
-    return ["openflow", "iptables", "nftables", *(["ipvs"] if has_ipvs() else [])]  # type: ignore[list-item]
 
 
 def world_of(testbed: Testbed, proxy: ProxyName) -> World:
@@ -65,7 +56,8 @@ def every_proxy(mode: Mode) -> None:
     with cluster(plan) as testbed, servers() as running:
         serve(world_of(testbed, "openflow"), running)
         testbed.set_mode(mode)
-        for proxy in proxies():
+        proxies: list[ProxyName] = ["openflow", *kernel_proxies()]
+        for proxy in proxies:
             print(f"{mode}, {proxy}", flush=True)
             testbed.set_proxy(proxy)
             try:
