@@ -8,7 +8,7 @@ removed, as kube-proxy does (``pkg/proxy/conntrack``), and the next datagram is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from testbed.cluster.values import ClusterState, IPAddress, ServiceEndpoint, ServicePort
@@ -34,7 +34,10 @@ class StaleUdp:
 
     def __init__(self, old: ClusterState, new: ClusterState) -> None:
         before, after = _udp_ports(old), _udp_ports(new)
-        self._changes = [(port, after.get(key)) for key, port in before.items() if after.get(key) is not port]
+        # Most ports are the very same objects in both states: those are not looked at.
+        kept, known = set(map(id, after)), set(map(id, before))
+        come = {port.key: port for port in after if id(port) not in known}
+        self._changes = [(port, come.get(port.key)) for port in before if id(port) not in kept]
 
     def on(self, node_name: str) -> tuple[Translation, ...]:
         """The connections to remove on a node, in a fixed order."""
@@ -53,8 +56,8 @@ class UdpDigest:
         self._known: dict[int, tuple[ServicePort, int]] = {}  # by the port's id; no port is read twice
 
     def of(self, state: ClusterState) -> str:
-        ports = _udp_ports(state).values()
-        self._known = {id(port): self._known.get(id(port)) or (port, _digest(port)) for port in ports}
+        known = self._known
+        self._known = {id(port): known.get(id(port)) or (port, _digest(port)) for port in _udp_ports(state)}
         return f"{sum(number for _, number in self._known.values()) % (1 << 64):016x}"
 
 
@@ -72,11 +75,11 @@ _ServiceAddress = tuple[IPAddress | None, int]
 _EndpointAddress = tuple[IPAddress, int]
 
 
-def _udp_ports(state: ClusterState) -> Mapping[str, ServicePort]:
-    """By key. None at all if the kernels translate: the bridges' entries are not used then."""
+def _udp_ports(state: ClusterState) -> list[ServicePort]:
+    """None at all if the kernels translate: the bridges' entries are not used then."""
     if state.config.proxy != "openflow":
-        return {}
-    return {port.key: port for port in state.service_ports if port.protocol == "UDP"}
+        return []
+    return [port for port in state.service_ports if port.protocol == "UDP"]
 
 
 def _translations(port: ServicePort, node_name: str) -> Iterator[tuple[_ServiceAddress, tuple[_EndpointAddress, ...]]]:
