@@ -171,8 +171,7 @@ def _number(container: JsonObject, named_or_number: int | str) -> int:
     return next(int(entry["containerPort"]) for entry in container["ports"] if entry.get("name") == named_or_number)
 
 
-def _http_get(
-    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
+def _http_get(node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
     target_port = _number(container, wanted["port"])
     headers = {entry["name"]: entry["value"] for entry in wanted.get("httpHeaders") or ()}
 
@@ -190,8 +189,7 @@ def _http_get(
     return ask
 
 
-def _tcp_socket(
-    node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
+def _tcp_socket(node_namespace: str, pod_ip: str, container: JsonObject, wanted: Mapping[str, Any]) -> Ask:
     target_port = _number(container, wanted["port"])
 
     def ask(timeout_s: float) -> bool:
