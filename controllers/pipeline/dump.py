@@ -155,7 +155,7 @@ def _flow(line: str, interfaces: Mapping[str, int]) -> Flow:
 
 def _transport_field(entries: list[FieldMatch], name: str) -> str:
     """The field that ``tp_src`` or ``tp_dst`` means after the protocol that was named."""
-    transport = TRANSPORT_BY_IP_PROTO[next(entry.value for entry in entries if entry.field == "ip_proto")]
+    transport = TRANSPORT_BY_IP_PROTO[next((entry.value for entry in entries if entry.field == "ip_proto"), -1)]
     return transport.source if name == "tp_src" else transport.destination
 
 
