@@ -17,7 +17,13 @@ from testbed.measure.placement import measuring_processor
 
 _REPOSITORY = Path(__file__).parents[2]
 _VERSION = re.compile(r"\d+(?:\.\d+)+|(?<=iputils )\d+")
-_TOOLS = {"sockperf": ["sockperf", "--version"], "iperf3": ["iperf3", "--version"], "ping": ["ping", "-V"]}
+_TOOLS = {
+    "sockperf": ["sockperf", "--version"],
+    "iperf3": ["iperf3", "--version"],
+    "ping": ["ping", "-V"],
+    "nft": ["nft", "--version"],
+    "iptables": ["iptables", "--version"],
+}
 _PACKAGES = ("mininet", "ryu", "os-ken", "numpy", "scipy")
 
 

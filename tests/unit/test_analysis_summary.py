@@ -80,6 +80,17 @@ def test_medians_ratio_and_loss_of_a_run_worked_out_by_hand(tmp_path: Path) -> N
     assert compared["verdict"] == "inconclusive"
 
 
+def test_a_cell_with_several_metrics_loses_each_by_itself(tmp_path: Path) -> None:
+    key = "1,1,0,routed,routed,cross_leaf,first_packet,"
+    rows = [f"{key},first_packet_us,500", f"{key},first_packet_us,510", f"{key},first_connection_us,900"]
+    rows += [f"{key},lost.first_packet_us,0", f"{key},lost.first_connection_us,1"]
+    arms = summary(load(hand_made(tmp_path, rows, [{"round": 1, "attempt": 1, "valid": True, "causes": []}])))["arms"]
+    assert {entry["metric"]: (entry["lost"], entry["loss"]) for entry in arms} == {
+        "first_packet_us": (0, 0),
+        "first_connection_us": (1, 0.5),
+    }
+
+
 def test_void_attempts_are_left_out_and_listed_with_their_causes(tmp_path: Path) -> None:
     clean = summarised(tmp_path / "clean", rounds=10)
     document = summarised(tmp_path / "void", rounds=10, void={3: ["packet loss on cross_leaf"]})
