@@ -35,7 +35,7 @@ def cdf_figures(data: PlotData) -> Iterator[tuple[str, Figure]]:
             f"Per line: {data.counted(panel for panel, _ in shown)}.",
         )
         rows = -(-len(shown) // columns)
-        title = heading(f"Distribution of the {noun(metric)}", probe)
+        title = heading(f"Distribution: {noun(metric)}", probe)
         figure = new_figure(3.9 * columns + (1.2 if columns == 1 else 0), 2.35 * rows, caption, title)
         for axes, (panel, samples) in zip(panels(figure, len(shown), columns), shown, strict=True):
             _panel(axes, samples, panel.title, quantity(metric))

@@ -86,4 +86,5 @@ def _panel(axes: Axes, data: PlotData, panel: Panel, sizes: list[int], edges: Ma
         if min(sizes) <= edge <= max(sizes):
             axes.axvline(edge, color=LOOKS[mode].color, linestyle=LOOKS[mode].line, linewidth=0.9, alpha=0.8)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
-    axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(plain_number))
