@@ -6,7 +6,8 @@ or refused, and a handful of iptables rules, whatever number of Services there i
 
 What IPVS cannot do, here as in kube-proxy: tell clients apart. With a Local traffic policy, pods and nodes too are
 given the node's own endpoints while it has any. A Service's port without endpoints has no virtual server and is refused
-by the rules (in kube-proxy an empty virtual server refuses it).
+by the rules (in kube-proxy an empty virtual server refuses it). An endpoint that is gone is given up at once, with the
+connections to it; kube-proxy would let those of TCP come to their end.
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ def _chains(config: NetworkConfig, node: NodeNetwork) -> dict[Chain, tuple[str, 
             "-m set --match-set KUBE-DROP dst,dst -j DROP",
             "-m set --match-set KUBE-NOT-HERE dst,dst -j KUBE-NOT-HERE",
             *(f"-m set --match-set {name} dst,dst -j RETURN" for name in returned),
-            "-m set --match-set KUBE-IPVS-IPS dst -j REJECT",
+            "-m set --match-set KUBE-IPVS-IPS dst -p tcp -j REJECT --reject-with tcp-reset",
+            "-m set --match-set KUBE-IPVS-IPS dst -j REJECT --reject-with icmp-port-unreachable",
         ),
         _NOT_HERE: (f"-s {cluster} -j RETURN", "-m addrtype --src-type LOCAL -j RETURN", "-j DROP"),
     }

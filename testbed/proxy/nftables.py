@@ -12,7 +12,7 @@ kube-proxy's maps are anonymous, and finding a free number for an anonymous map 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -157,16 +157,16 @@ def _transaction(changes: list[Change]) -> str:
     drop_chains: list[str] = []
     for old, new in changes:
         before, after = old or _NOTHING, new or _NOTHING
+        replaced = {name for name, text in before.sets.items() if after.sets.get(name) != text}
         for name, wanted in after.chains.items():
             present = before.chains.get(name)
-            if present == wanted:
+            if present == wanted and not _uses(wanted, replaced):
                 continue
             (add_chains if present is None else flush).append(name)
             rules += [f"add rule {_TABLE} {name} {rule}" for rule in wanted]
         gone = before.chains.keys() - after.chains.keys()
         flush += gone
         drop_chains += gone
-        replaced = {name for name, text in before.sets.items() if after.sets.get(name) != text}
         drop_sets += [f"delete {before.sets[name].split()[0]} {_TABLE} {name}" for name in replaced]
         add_sets += [
             f"add {text.split()[0]} {_TABLE} {name} {text.split(maxsplit=1)[1]}"
@@ -196,6 +196,11 @@ def _transaction(changes: list[Change]) -> str:
         *(f"delete chain {_TABLE} {name}" for name in sorted(drop_chains)),
     ]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def _uses(rules: Iterable[str], sets: Collection[str]) -> bool:
+    """Whether rules refer to one of these sets, which is not possible while it is exchanged."""
+    return bool(sets) and any(word[0] == "@" and word[1:] in sets for rule in rules for word in rule.split())
 
 
 def _element_commands(verb: str, elements: Mapping[str, list[str]]) -> Iterable[str]:

@@ -332,19 +332,13 @@ def internal_local_policy(world: World) -> None:
         assert_refused(world.pods[other[-1]].namespace, service.cluster_ip, 80, "TCP")
 
 
-def _name(pod: Pod) -> str:
-    return pod.name
-
-
 _AFFINITY_S = 1
 _AFFINITY_SERVICES = 8  # that all of them choose as before by chance: 1 in 4^8 with 4 pods
 
 
 def affinity(world: World) -> None:
     """``sessionAffinity: ClientIP``: the same endpoint until the client was away for the timeout."""
-    client, other = (
-        pod.namespace for pod in (min(world.pods.values(), key=_name), max(world.pods.values(), key=_name))
-    )
+    client, other = (world.pods[name].namespace for name in world.pods_on(next(iter(world.nodes)))[:2])
     spec = {
         "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": _AFFINITY_S}},
@@ -392,26 +386,36 @@ def change(world: World) -> None:
     """An endpoint that goes gets no new connection, and no datagram of a client that keeps its port; others stay."""
     client = world.pods[next(iter(world.pods))].namespace
     stays, goes, *_ = list(world.pods)[1:]
-    with placed(world, "change", ready(stays), type="NodePort") as service:
-        node_ip = str(next(iter(world.nodes.values())).node_ip)
-        with Client(client, service.cluster_ip, 80) as established:
+    node_ip = str(next(iter(world.nodes.values())).node_ip)
+    with (
+        placed(world, "change", ready(stays), type="NodePort") as service,
+        Client(client, service.cluster_ip, 80) as established,
+    ):
+        assert established.ask().server == stays
+        service.endpoints(ready(stays, goes))
+        with (
+            _client_of(goes, client, service.cluster_ip, 80) as datagrams,
+            _client_of(stays, client, service.cluster_ip, 80) as others,
+            _client_of(goes, world.outside, node_ip, service.node_port("web-udp")) as from_outside,
+        ):
             assert established.ask().server == stays
-            service.endpoints(ready(goes))
-            with (
-                Client(client, service.cluster_ip, 80, "UDP") as datagrams,
-                Client(world.outside, node_ip, service.node_port("web-udp"), "UDP") as from_outside,
-            ):
-                assert datagrams.ask().server == goes
-                assert from_outside.ask().server == goes
-                service.endpoints(ready(stays, goes))
-                assert established.ask().server == stays
-                assert datagrams.ask().server == goes, "an endpoint that stays keeps its clients"
-                service.endpoints(ready(stays))
-                assert datagrams.ask().server == stays
-                assert from_outside.ask().server == stays
-                assert established.ask().server == stays
-            assert set(spread(client, service.cluster_ip, 80, 40)) == {stays}
-            assert set(spread(client, service.cluster_ip, 80, 20, "UDP")) == {stays}
+            service.endpoints(ready(stays))
+            assert datagrams.ask().server == stays
+            assert from_outside.ask().server == stays
+            assert others.ask().server == stays
+            assert established.ask().server == stays
+        assert set(spread(client, service.cluster_ip, 80, 40)) == {stays}
+        assert set(spread(client, service.cluster_ip, 80, 20, "UDP")) == {stays}
+
+
+def _client_of(server: str, namespace: str, address: str, number: int) -> Client:
+    """A client that sends datagrams and has been given to this server; every other port is another choice."""
+    for _ in range(64):
+        client = Client(namespace, address, number, "UDP")
+        if client.ask().server == server:
+            return client
+        client.close()
+    raise AssertionError(f"{namespace} -> {address}:{number}: never given to {server}")
 
 
 def terminating(world: World) -> None:

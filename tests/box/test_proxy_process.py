@@ -79,6 +79,8 @@ def _change_everything(world: World, one: Placed, sticky: Placed, kept: Placed) 
     one.endpoints(ready(d))
     kept.endpoints(ready(a, c))
     one.endpoints(ready(a, b, d))
+    longer = {"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 90}}}}
+    world.confirm([world.store.patch(SERVICE, "sticky", longer, "default")])
     sticky.endpoints(ready(a, d))
 
 

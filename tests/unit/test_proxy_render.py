@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from testbed.cluster.values import ClusterState
 from testbed.proxy.iptables import IptablesRules
@@ -53,6 +53,7 @@ def test_one_endpoint_goes(name: str, golden: Callable[[str, str], None]) -> Non
 
 
 @pytest.mark.parametrize(("name", "kernel"), [("iptables", Iptables), ("nftables", Nftables)])
+@settings(max_examples=300, deadline=None)
 @given(history=histories())
 def test_step_by_step_is_the_same_as_at_once(name: str, kernel: type[Any], history: list[ClusterState]) -> None:
     rules = RULES[name]
@@ -156,3 +157,14 @@ def test_unusable_endpoints_have_no_rules() -> None:
         target = _target(name, state(web))
         text = golden_text(RULES[name].install(target.base, target.pieces()))
         assert "10.244.1.3" in text and "10.244.1.2:" not in text and "10.244.1.2/" not in text
+
+
+def test_another_affinity_timeout_exchanges_the_sets_that_rules_refer_to() -> None:
+    sticky = replace(one_of_each().service_ports[-1], affinity_timeout_s=10)
+    assert sticky.name == "sticky"
+    rules, renderer, kernel = RULES["nftables"], Renderer("nftables", RULES["nftables"]), Nftables()
+    before = renderer.targets(state(sticky))["n1"]
+    kernel.run(rules.install(before.base, before.pieces()))
+    after = renderer.targets(state(replace(sticky, affinity_timeout_s=20)))["n1"]
+    kernel.run(rules.update(after.base, difference(before, after).values(), after.pieces))
+    assert all("timeout 20s" in text for name, text in kernel.sets.items() if name.startswith("affinity"))
