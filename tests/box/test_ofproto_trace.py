@@ -10,12 +10,21 @@ from dataclasses import dataclass
 import pytest
 
 from controllers.pipeline import BridgeTrace, BridgeTracer, compile_flows
-from controllers.pipeline.cluster_tracer import ip_packet
-from controllers.pipeline.fields import ETH_TYPE_ARP, ETH_TYPE_IPV4, FIELDS, number_text, text_number
+from controllers.pipeline.cluster_tracer import Ports, ip_packet, with_ports
+from controllers.pipeline.fields import (
+    ETH_TYPE_ARP,
+    ETH_TYPE_IPV4,
+    ETH_TYPE_WORDS,
+    FIELDS,
+    IP_PROTO_WORDS,
+    TRANSPORT_BY_IP_PROTO,
+    number_text,
+    text_number,
+)
 from controllers.pipeline.text import match_words
 from controllers.pipeline.tracer import Packet
 from testbed.cluster.identity import BRIDGE, GATEWAY_OF_PORT, TUNNEL_OF_PORT, VIRTUAL_ROUTER_MAC
-from testbed.cluster.values import MODES, ClusterState, Mode, NodeNetwork
+from testbed.cluster.values import MODES, PROTOCOLS, ClusterState, Mode, NodeNetwork
 from testbed.network.openvswitch import VSwitch
 from tests.box.ovs_harness import cluster_objects, running_cluster, sealed
 
@@ -26,6 +35,7 @@ FORGED_MAC = "0a:58:00:00:00:99"
 
 # Headers as ovs-ofctl spells them, beyond those that flows match on.
 TTL_TEXT = "nw_ttl"
+IP_PROTO_BY_WORD = {word: number for number, word in IP_PROTO_WORDS.items()}
 
 
 @dataclass(frozen=True)
@@ -54,14 +64,15 @@ def open_vswitch_verdict(
 ) -> Verdict:
     text = switch.appctl("ofproto/trace", BRIDGE, packet_text(in_port, packet))
     steps = tuple(re.findall(r"^ *(\d+\. .*)$", text, re.MULTILINE))
-    actions = re.search(r"^Datapath actions: (.*)$", text, re.MULTILINE)
-    final = re.search(r"^Final flow: (.*)$", text, re.MULTILINE)
+    # A packet that is looked up among connections is traced in parts, each with its end; the last is where it gets to.
+    actions = re.findall(r"^Datapath actions: (.*)$", text, re.MULTILINE)
+    final = re.findall(r"^Final flow: (.*)$", text, re.MULTILINE)
     assert actions and final, text
-    out = re.search(r"(?:^|,)(\d+)$", actions[1])
+    out = re.search(r"(?:^|,)(\d+)$", actions[-1])
     if out is None:
-        assert actions[1] == "drop" or "controller(reason=2" in actions[1], text  # reason 2: invalid TTL
+        assert actions[-1] == "drop" or "controller(reason=2" in actions[-1], text  # reason 2: invalid TTL
         return Verdict(steps, ())
-    leaves = read_packet(final[1]) if final[1] != "unchanged" else dict(packet)
+    leaves = read_packet(final[-1]) if final[-1] != "unchanged" else dict(packet)
     return Verdict(steps, ((of_port_by_datapath_port[int(out[1])], tuple(sorted(leaves.items()))),))
 
 
@@ -69,25 +80,34 @@ def packet_text(in_port: int, packet: Packet) -> str:
     words = [f"in_port={in_port}"]
     for name, number in packet.items():
         if name == "eth_type":
-            words.append({ETH_TYPE_IPV4: "ip", ETH_TYPE_ARP: "arp"}.get(number, f"dl_type={number:#x}"))
+            words.append(IP_PROTO_WORDS.get(packet.get("ip_proto", 0), ETH_TYPE_WORDS[number]))
+        elif name == "ip_proto":
+            continue
         elif name == "ip_ttl":
             words.append(f"{TTL_TEXT}={number}")
         else:
-            words.append(f"{FIELDS[name].match_text}={number_text(FIELDS[name], number)}")
+            # Written, each protocol's ports have names of their own; printed, they have not.
+            text = FIELDS[name].match_text if FIELDS[name].ip_proto is None else name
+            words.append(f"{text}={number_text(FIELDS[name], number)}")
     return ",".join(words)
 
 
 def read_packet(text: str) -> Packet:
     """The headers in a printed flow, without registers and what a packet here never varies in."""
-    by_text = {field.match_text: field for field in FIELDS.values() if not field.name.startswith("reg")}
+    headers = [field for field in FIELDS.values() if not field.name.startswith(("reg", "ct_", "in_port"))]
+    by_text = {field.match_text: field for field in headers if field.ip_proto is None}
     packet = {}
     for word in text.split(","):
         name, _, value = word.partition("=")
-        if word in ("ip", "arp"):
-            packet["eth_type"] = {"ip": ETH_TYPE_IPV4, "arp": ETH_TYPE_ARP}[word]
+        if word == "arp":
+            packet["eth_type"] = ETH_TYPE_ARP
+        elif word in IP_PROTO_BY_WORD:
+            packet |= {"eth_type": ETH_TYPE_IPV4, "ip_proto": IP_PROTO_BY_WORD[word]}
+            transport = TRANSPORT_BY_IP_PROTO[packet["ip_proto"]]
+            by_text |= {"tp_src": FIELDS[transport.source], "tp_dst": FIELDS[transport.destination]}
         elif name == TTL_TEXT:
             packet["ip_ttl"] = int(value)
-        elif name in by_text and name != "in_port":
+        elif name in by_text:
             packet[by_text[name].name] = text_number(by_text[name], value)
     return packet
 
@@ -105,7 +125,7 @@ def packets(state: ClusterState, node: NodeNetwork, dice: random.Random) -> Iter
     macs = [pod.pod_mac for pod in state.pods] + [node.gateway_mac, node.vtep_mac, VIRTUAL_ROUTER_MAC, FORGED_MAC]
     addresses = [pod.pod_ip for pod in state.pods]
     for other in state.nodes:
-        addresses += [other.node_ip, other.gateway_ip, other.pod_cidr[77]]
+        addresses += [other.node_ip, other.gateway_ip, other.pod_cidr[77], other.masquerade_ip]
     addresses += [state.config.cluster_cidr[-2], state.config.service_cidr[10]]
     for _ in range(PACKETS_PER_BRIDGE):
         of_port = dice.choice(of_ports)
@@ -116,7 +136,8 @@ def packets(state: ClusterState, node: NodeNetwork, dice: random.Random) -> Iter
         eth_dst = node.vtep_mac if of_port == TUNNEL_OF_PORT and dice.random() < 0.8 else dice.choice(macs)
         if dice.random() < 0.7:
             packet = ip_packet(eth_src, eth_dst, source, dice.choice(addresses))
-            yield of_port, {**packet, "ip_ttl": dice.choice([64, 64, 2, 1])}
+            ports = Ports(dice.choice(PROTOCOLS), dice.choice([80, 40000]), dice.choice([80, 30080, 40000]))
+            yield of_port, with_ports({**packet, "ip_ttl": dice.choice([64, 64, 2, 1])}, ports)
         else:
             yield (
                 of_port,
