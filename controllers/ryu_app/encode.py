@@ -42,11 +42,6 @@ class Modification(NamedTuple):
     body: bytes
 
 
-def bundle_open(xid: int, bundle_id: int) -> bytes:
-    """Begin an atomic bundle."""
-    return _bundle_control(xid, bundle_id, ofproto.ONF_BCT_OPEN_REQUEST)
-
-
 def bundle_commit(xid: int, bundle_id: int) -> bytes:
     """Apply a bundle: all of it, or nothing."""
     return _bundle_control(xid, bundle_id, ofproto.ONF_BCT_COMMIT_REQUEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,6 +50,11 @@ def _steps(diff: PartsDiff) -> tuple[Messages, ...]:
     return groups, removed, added, gone
 
 
+def _flushing(first_xid: int, stale: Sequence[Translation]) -> list[bytes]:
+    entries = [entry for _ in range(PASSES) for entry in stale]
+    return [flush_connections(xid, DNAT_ZONE, entry) for xid, entry in enumerate(entries, start=first_xid)]
+
+
 def _learns(flow: Flow) -> bool:
     return Learn.__name__ in flow.table.actions
 
@@ -72,27 +77,25 @@ class OpenFlowSwitch:
         too_large = [item for message, item in modifications if encode.is_too_large(message)]
         if too_large:
             modifications = [entry for entry in modifications if not encode.is_too_large(entry[0])]
-        bundle_id = first_xid = self._reserve_xids(len(modifications) + 2)
-        messages = [encode.bundle_open(bundle_id, bundle_id)]
-        messages += [
-            encode.bundle_add(xid, bundle_id, message)
-            for xid, (message, _) in enumerate(modifications, start=first_xid + 1)
+        # The first message opens the bundle: Open vSwitch needs no message, and no answer, for that alone.
+        first_xid = self._reserve_xids(len(modifications) + 1)
+        messages = [
+            encode.bundle_add(xid, first_xid, message)
+            for xid, (message, _) in enumerate(modifications, start=first_xid)
         ]
-        return self._send(first_xid, messages, [None, *(item for _, item in modifications)], too_large)
+        return self._send(first_xid, messages, [item for _, item in modifications], too_large)
 
-    def commit(self, bundle_id: int) -> Sent:
-        xid = self._reserve_xids(2)
-        return self._send(xid, [encode.bundle_commit(xid, bundle_id)])
+    def commit(self, bundle_id: int, stale: Sequence[Translation]) -> Sent:
+        first_xid = self._reserve_xids(PASSES * len(stale) + 2)
+        messages = [encode.bundle_commit(first_xid, bundle_id), *_flushing(first_xid + 1, stale)]
+        return self._send(first_xid, messages)
 
     def discard(self, bundle_id: int) -> None:
         self._datapath.send(encode.bundle_discard(self._reserve_xids(1), bundle_id))
 
-    def flush(self, stale: Iterable[Translation]) -> Sent:
-        stale = tuple(stale)
-        first_xid = self._reserve_xids(PASSES * len(stale) + 1)
-        xids = iter(range(first_xid, first_xid + PASSES * len(stale)))
-        messages = [flush_connections(next(xids), DNAT_ZONE, entry) for _ in range(PASSES) for entry in stale]
-        return self._send(first_xid, messages)
+    def flush(self, stale: Sequence[Translation]) -> None:
+        first_xid = self._reserve_xids(PASSES * len(stale))
+        self._datapath.send(b"".join(_flushing(first_xid, stale)))
 
     def _send(
         self, first_xid: int, messages: list[bytes], items: Sequence[Item] = (), too_large: Sequence[Item] = ()

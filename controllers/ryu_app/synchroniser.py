@@ -11,9 +11,9 @@ later they are looked for once more, because a switch goes on using cached decis
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from controllers.pipeline.compile import Compiler
 from controllers.pipeline.flow import Flow, Group
@@ -60,14 +60,17 @@ class Switch(Protocol):
         The bundle's id is the first message's transaction id.
         """
 
-    def commit(self, bundle_id: int) -> Sent:
-        """Commit the bundle, and a barrier."""
+    def commit(self, bundle_id: int, stale: Sequence[Translation]) -> Sent:
+        """Commit the bundle, then remove the tracked connections that were translated so, and a barrier.
+
+        The first message is the commit.
+        """
 
     def discard(self, bundle_id: int) -> None:
         """Throw the bundle away."""
 
-    def flush(self, stale: Iterable[Translation]) -> Sent:
-        """Remove the tracked connections that were translated so, and a barrier."""
+    def flush(self, stale: Sequence[Translation]) -> None:
+        """Remove the tracked connections that were translated so."""
 
 
 class Recheck(NamedTuple):
@@ -96,9 +99,10 @@ class _Push:
     versions: str
     filled: Sent
     sent: Sent  # what went last
-    step: Literal["fill", "commit", "flush"] = "fill"
+    committing: bool = False
     refused: list[tuple[Flow | Group, str]] = field(default_factory=list)
     failure: str = ""  # an error that is about no one flow or group
+    flush_failure: str = ""
 
     @property
     def bundle_id(self) -> int:
@@ -186,6 +190,8 @@ class Synchroniser:
         item = push.filled.item(xid)
         if item is not None:
             push.refused.append((item, reason))
+        elif push.committing and xid > push.sent.first_xid:
+            push.flush_failure = reason
         else:
             push.failure = push.failure or reason
 
@@ -195,24 +201,18 @@ class Synchroniser:
         if push is None or xid != push.sent.barrier_xid:
             return
         bridge = self._bridges[datapath_id]
-        if push.step == "flush":
-            self._end(datapath_id, bridge, push)
-        elif push.refused or push.failure:
-            if push.step == "fill":
+        if push.refused or push.failure:
+            if not push.committing and push.filled.items:
                 switch.discard(push.bundle_id)
-            self._leave_out(datapath_id, bridge, push)
-        elif push.step == "fill":
-            push.step, push.sent = "commit", switch.commit(push.bundle_id)
+            self._leave_out(bridge, push)
+        elif push.committing:
+            self._end(datapath_id, bridge, push)
         else:
-            bridge.installed = push.program
             old = self._carried.get(datapath_id)
             stale = self._stale_on(push.target, old) if old is not None else self._stale_since_inherited(push)
-            if stale:
-                push.step, push.sent = "flush", switch.flush(stale)
-                if old is not None:
-                    self._rechecks.append(Recheck(datapath_id, switch, old))
-            else:
-                self._end(datapath_id, bridge, push)
+            push.committing, push.sent = True, switch.commit(push.bundle_id, stale)
+            if stale and old is not None:
+                self._rechecks.append(Recheck(datapath_id, switch, old))
 
     def reconcile(self) -> None:
         """Start whatever pushes are needed and possible now. Call it after telling what has happened."""
@@ -286,7 +286,7 @@ class Synchroniser:
         for datapath_id in self._carried.keys() - self._targets.keys():
             del self._carried[datapath_id]
 
-    def _leave_out(self, datapath_id: int, bridge: _Bridge, push: _Push) -> None:
+    def _leave_out(self, bridge: _Bridge, push: _Push) -> None:
         """A push has failed: the next one goes without what the switch has refused, if that is known."""
         bridge.push = None
         for item, reason in push.refused:
@@ -300,9 +300,9 @@ class Synchroniser:
 
     def _end(self, datapath_id: int, bridge: _Bridge, push: _Push) -> None:
         """A push is done, with or without something that could not be done."""
-        bridge.push, bridge.refused = None, None
-        if push.step == "flush":
-            bridge.flush_failure = f"cannot remove tracked connections: {push.failure}" if push.failure else ""
+        bridge.push, bridge.refused, bridge.installed = None, None, push.program
+        failure = push.flush_failure
+        bridge.flush_failure = f"cannot remove tracked connections: {failure}" if failure else ""
         self._carried[datapath_id] = push.target.state
         self._settle(push.target, push.versions, bridge.error)
 

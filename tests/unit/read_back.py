@@ -287,7 +287,6 @@ def main() -> None:
             compare_group_mod(encode.delete_group(group), group, ofproto.OFPGC_DELETE)
         compared += 2 * len(program.flows()) + 3 * len(program.groups())
     for encoded, control in (
-        (encode.bundle_open(XID, BUNDLE), ofproto.ONF_BCT_OPEN_REQUEST),
         (encode.bundle_commit(XID, BUNDLE), ofproto.ONF_BCT_COMMIT_REQUEST),
         (encode.bundle_discard(XID, BUNDLE), ofproto.ONF_BCT_DISCARD_REQUEST),
     ):

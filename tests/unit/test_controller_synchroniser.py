@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from itertools import count
 from typing import Any
@@ -68,15 +68,17 @@ class FakeSwitch:
             items += (*part.added_groups, *part.modified_groups, *part.removed_flows, *part.added_flows)
         too_large = [item for item in items if isinstance(item, Group) and len(item.buckets) > self.largest_group]
         items = [item for item in items if item not in too_large]
-        xids = [next(XIDS) for _ in range(len(items) + 1)]
-        errors = [xid for xid, item in zip(xids[1:], items, strict=True) if self.refuses(item)]
-        sent = self._sent(xids[0], errors, [None, *items], too_large)
-        self._open[xids[0]] = frozenset((*flows.values(), *groups.values()))
-        self._filled[xids[0]] = sent
+        messages: list[Item] = [*([None] if replace_all else []), *items]
+        xids = [next(XIDS) for _ in range(max(1, len(messages)))]
+        errors = [xid for xid, item in zip(xids, messages, strict=False) if item is not None and self.refuses(item)]
+        sent = self._sent(xids[0], errors, messages, too_large)
+        if messages:
+            self._open[xids[0]] = frozenset((*flows.values(), *groups.values()))
+            self._filled[xids[0]] = sent
         return sent
 
-    def commit(self, bundle_id: int) -> Sent:
-        xid = next(XIDS)
+    def commit(self, bundle_id: int, stale: Sequence[Translation]) -> Sent:
+        xid, flush_xid = next(XIDS), next(XIDS)
         held, filled = self._open.pop(bundle_id), self._filled.pop(bundle_id)
         # As Open vSwitch does: at the first message that fails it ends, names that message, then the commit.
         failing = [number for number, item in enumerate(filled.items) if item and self.refuses_commit_of(item)]
@@ -85,16 +87,15 @@ class FakeSwitch:
         self._assert_whole(held)
         self.held = held
         self.commits += 1
-        return self._sent(xid, [])
+        if stale and not self.refuses_flush:
+            self.flush(stale)
+        return self._sent(xid, [flush_xid] if stale and self.refuses_flush else [])
 
     def discard(self, bundle_id: int) -> None:
         del self._open[bundle_id], self._filled[bundle_id]
 
-    def flush(self, stale: Iterable[Translation]) -> Sent:
-        xid = next(XIDS)
-        if not self.refuses_flush:
-            self.flushed += stale
-        return self._sent(xid, [xid] if self.refuses_flush else [])
+    def flush(self, stale: Sequence[Translation]) -> None:
+        self.flushed += stale
 
     @staticmethod
     def _assert_whole(held: Held) -> None:
@@ -356,7 +357,6 @@ def test_stale_udp_connections_go_after_the_commit_and_before_the_confirmation(r
     switch = rig.switches[1]
     version = rig.put(*service(1, "UDP", endpoints=1))
     rig.synchroniser.reconcile()
-    switch.answer()
     assert switch.flushed == []
     switch.answer()
     assert switch.held == rig.expected("n1"), "no new entry for the old endpoint can come"
@@ -396,7 +396,6 @@ def test_connections_are_flushed_although_the_bridge_was_away_meanwhile(rig: Rig
     rig.synchroniser.reconcile()
     again = rig.connect(1)
     rig.synchroniser.reconcile()
-    again.answer()
     again.answer()
     assert len(again.flushed) == 1
     # And once more, if the connection broke before the flush was answered.
