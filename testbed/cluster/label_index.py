@@ -44,7 +44,8 @@ class PodIndex:
         """Pods of a namespace that carry one label of a selector, the one that the fewest carry: all that it selects
         are among them. The selector has at least one label."""
         found: list[set[_Key]] = [self._by_label.get((namespace, *term), set()) for term in selector.items()]
-        return map(self._pods.__getitem__, min(found, key=lambda pods: len(pods)))
+        fewest = min(found, key=len)
+        return map(self._pods.__getitem__, fewest)
 
 
 def _labels(pod: JsonObject) -> list[_Label]:
