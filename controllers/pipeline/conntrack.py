@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controllers.pipeline.fields import ICMP_ERRORS, IP_PROTO_ICMP, TRANSPORTS, FieldValue, family
+from controllers.pipeline.fields import ICMP_ERRORS, IP_FRAGMENT, IP_PROTO_ICMP, TRANSPORTS, FieldValue, family
 from controllers.pipeline.flow import Action, Conntrack, Flow, ForgetInPort, GotoTable, Nat, match, set_field
 from controllers.pipeline.tables import (
     CONNTRACK,
@@ -65,6 +65,7 @@ def node_flows(config: NetworkConfig, node: NodeNetwork) -> Iterator[Flow]:
     yield within_node_flow(node)
     yield within_cluster_flow(node, config.cluster_cidr)
     yield other_flow(node)
+    yield fragment_flow(node)
     yield not_an_endpoint_flow(node)
     yield to_endpoint_flow(node, "+est-rpl+trk")
     yield to_endpoint_flow(node, "-est+rel-rpl+trk")
@@ -152,6 +153,15 @@ def endpoint_flow(protocol: Protocol, endpoint_ip: IPAddress, target_port: int, 
         (action,),
         endpoint_cookie(protocol, endpoint_ip, target_port),
     )
+
+
+def fragment_flow(node: NodeNetwork, action: Conntrack = LOOK_UP) -> Flow:
+    """The flow that looks up parts of fragmented packets: only together do they show what port they come from.
+
+    Connection tracking puts them together for that, and translates them all. A fragmented packet cannot begin a
+    connection to a Service, because ServiceLB sees no port.
+    """
+    return _flow(ENDPOINT_REPLY, NORMAL, node, (action,), ip_frag=IP_FRAGMENT)
 
 
 def not_an_endpoint_flow(node: NodeNetwork) -> Flow:

@@ -12,6 +12,7 @@ from controllers.pipeline.fields import (
     ETH_TYPE_IPV4,
     ETH_TYPE_WORDS,
     FIELDS,
+    IP_FRAGMENT,
     IP_PROTO_WORDS,
     TRANSPORT_BY_IP_PROTO,
     Field,
@@ -166,6 +167,8 @@ def _table(text: str) -> Table:
 def _condition(field: Field, text: str) -> FieldMatch:
     if field.kind == "ct_state":
         return FieldMatch(field.name, *value_number(field, text))
+    if field.kind == "ip_frag":
+        return FieldMatch(field.name, *{"yes": IP_FRAGMENT}[text])
     value, _, mask_text = text.partition("/")
     if not mask_text:
         mask = field.full_mask

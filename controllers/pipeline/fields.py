@@ -24,8 +24,10 @@ IP_PROTO_UDP = 17
 IP_PROTO_SCTP = 132
 # RFC 792: destination unreachable, time exceeded, parameter problem. They quote the packet that they are about.
 ICMP_ERRORS = (3, 11, 12)
+# ovs-fields(7): the bit of ip_frag that every part of a fragmented packet has. No part has ports that can be matched.
+IP_FRAGMENT = (1, 1)
 
-FieldKind = Literal["decimal", "hexadecimal", "mac", "ipv4", "ct_state"]
+FieldKind = Literal["decimal", "hexadecimal", "mac", "ipv4", "ct_state", "ip_frag"]
 # A number with a mask is given as (number, mask); a state of connections as text, "+est-rpl+trk".
 FieldValue = int | str | IPAddress | IPNetwork | tuple[int, int]
 
@@ -95,6 +97,7 @@ _ALL = (
     Field("eth_dst", 48, "mac", "dl_dst", "eth_dst", "NXM_OF_ETH_DST", _OXM_BASIC, 3),
     Field("ipv4_src", 32, "ipv4", "nw_src", "ip_src", "NXM_OF_IP_SRC", _OXM_BASIC, 11, ETH_TYPE_IPV4),
     Field("ipv4_dst", 32, "ipv4", "nw_dst", "ip_dst", "NXM_OF_IP_DST", _OXM_BASIC, 12, ETH_TYPE_IPV4),
+    Field("ip_frag", 8, "ip_frag", "nw_frag", "", "NXM_NX_IP_FRAG", _NXM_REGISTERS, 26, ETH_TYPE_IPV4),
     Field("arp_spa", 32, "ipv4", "arp_spa", "arp_spa", "NXM_OF_ARP_SPA", _OXM_BASIC, 22, ETH_TYPE_ARP),
     Field("arp_tpa", 32, "ipv4", "arp_tpa", "arp_tpa", "NXM_OF_ARP_TPA", _OXM_BASIC, 23, ETH_TYPE_ARP),
     Field("arp_op", 16, "decimal", "arp_op", "arp_op", "NXM_OF_ARP_OP", _OXM_BASIC, 21, ETH_TYPE_ARP),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controllers.pipeline.conntrack import not_an_endpoint_flow
+from controllers.pipeline.conntrack import fragment_flow, not_an_endpoint_flow
 from controllers.pipeline.fields import ICMP_ERRORS, IP_PROTO_ICMP, FieldValue, family
 from controllers.pipeline.flow import Action, Conntrack, Flow, GotoTable, match
 from controllers.pipeline.pods import to_gateway
@@ -48,6 +48,7 @@ def node_flows(node: NodeNetwork) -> Iterator[Flow]:
     for source in (FROM_POD, FROM_TUNNEL):
         yield to_here_flow(node, source)
     yield _flow(CONNTRACK, OTHERWISE, node, (GotoTable(L3_FORWARDING.name),))
+    yield fragment_flow(node, LOOK_UP)
     yield not_an_endpoint_flow(node)
     yield answer_flow(node)
     yield _flow(CONNTRACK_STATE, OTHERWISE, node, (GotoTable(L3_FORWARDING.name),))

@@ -74,7 +74,7 @@ _DECLARED: tuple[tuple[str, str, str, str, str], ...] = (
     ),
     (
         "EndpointReply",
-        f"eth_type ip_proto ipv4_src {_PORTS_SRC}",
+        f"eth_type ip_proto ipv4_src ip_frag {_PORTS_SRC}",
         "",
         "Conntrack",
         "ConntrackState L3Forwarding",

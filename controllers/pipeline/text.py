@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controllers.pipeline.compile import compile_flows
-from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, IP_PROTO_WORDS, ct_state_text, number_text
+from controllers.pipeline.fields import ETH_TYPE_WORDS, FIELDS, IP_FRAGMENT, IP_PROTO_WORDS, ct_state_text, number_text
 from controllers.pipeline.flow import (
     IN_PORT,
     Action,
@@ -112,6 +112,8 @@ def _condition(entry: FieldMatch, names: Names | None) -> str:
         return f"in_port={_quoted(names.interfaces[entry.value])}"
     if entry_field.kind == "ct_state":
         return f"ct_state={ct_state_text(entry.value, entry.mask)}"
+    if (entry.value, entry.mask) == IP_FRAGMENT and entry_field.kind == "ip_frag":
+        return "nw_frag=yes"
     text = f"{entry_field.match_text}={number_text(entry_field, entry.value)}"
     if entry.mask != entry_field.full_mask:
         text += f"/{entry.mask.bit_count() if entry_field.kind == 'ipv4' else hex(entry.mask)}"

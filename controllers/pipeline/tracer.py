@@ -39,7 +39,8 @@ _HEADERS = frozenset(
     | {"arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"}
 )
 _REGISTERS = frozenset(name for name in FIELDS if name.startswith("reg"))
-_METADATA = _REGISTERS | {"in_port", "ct_state", "ct_mark"}
+# A packet here is never a fragment.
+_METADATA = _REGISTERS | {"in_port", "ct_state", "ct_mark", "ip_frag"}
 _READABLE = _HEADERS | _METADATA
 _NO_PORT = 0xFFFF
 

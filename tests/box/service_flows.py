@@ -135,9 +135,13 @@ class Servers:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def add(self, pod: PodNetwork, kind: socket.SocketKind, target_port: int) -> None:
-        """Have the pod serve at a port. Only before the start."""
-        name = f"{pod.name}:{target_port}"
-        with netns.entered(pod_namespace(pod.namespace, pod.name)):
+        """Have the pod serve at a port."""
+        self.add_in(namespace(pod), pod.name, kind, target_port)
+
+    def add_in(self, place: str, who: str, kind: socket.SocketKind, target_port: int) -> None:
+        """Have a network namespace serve at a port, as ``who``."""
+        name = f"{who}:{target_port}"
+        with netns.entered(place):
             server = socket.socket(socket.AF_INET, kind)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("0.0.0.0", target_port))
@@ -169,8 +173,9 @@ class Servers:
                     connection.sendall(f"{key.data} {client_ip}".encode())
                     connection.close()
                 else:
-                    _, client = server.recvfrom(2048)
-                    server.sendto(f"{key.data} {client[0]}".encode(), client)
+                    request, client = server.recvfrom(65536)
+                    # As long as the request, so that a fragmented one has a fragmented answer.
+                    server.sendto(f"{key.data} {client[0]}".ljust(len(request)).encode(), client)
 
 
 def ask(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int) -> tuple[str, str]:

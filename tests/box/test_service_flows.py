@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from controllers.pipeline.groups import bucket_shares
-from testbed.cluster.values import MODES, Mode, Protocol, ServicePort
+from testbed.cluster.values import MODES, Mode, Protocol, ServiceEndpoint, ServicePort
 from testbed.network import netns
 from tests.box.ovs_harness import in_pod, sealed, wait_until
 from tests.box.service_flows import (
@@ -124,6 +124,40 @@ def test_a_service_without_endpoints_refuses_at_once(mode: Mode) -> None:
             assert refused(OUTSIDE_NAMESPACE, kind, node_ip, 30080)
             assert refused(OUTSIDE_NAMESPACE, kind, node_ip, 30081)  # the node's kernel: nobody listens
             assert not refused(pod, kind, EMPTY_IP, 80)  # nobody has the address
+
+
+@pytest.mark.parametrize("mode", MODES)
+@sealed
+def test_fragments_belong_to_their_connection(mode: Mode) -> None:
+    """Datagrams too long for one packet, in both directions of a connection that a short one began, and directly."""
+    with flow_cluster(mode, 2, 4) as cluster, servers(cluster, (1, 2)):
+        cluster.program([service(cluster, (1, 2), protocol="UDP")])
+        directly = [(cluster.pod(number).pod_ip, TARGET) for number in (1, 2)]
+        for address, number in [(CLUSTER_IP, 80)] * 12 + directly:
+            with netns.entered(namespace(cluster.pod(0))):
+                client = socket.socket(socket.AF_INET, UDP)
+            with client:
+                client.settimeout(ANSWER_S)
+                client.connect((str(address), number))
+                for length in (1, 4000):
+                    client.send(b"?" * length)
+                    answer = client.recv(65536)
+                    assert len(answer) >= length
+                    assert answer.split()[1].decode() == str(cluster.pod(0).pod_ip)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@sealed
+def test_an_endpoint_can_be_a_node(mode: Mode) -> None:
+    with flow_cluster(mode, 2, 2) as cluster, Servers() as made:
+        nodes = [cluster.node("n1"), cluster.node("n2")]
+        endpoints = tuple(ServiceEndpoint(node.node_ip, TARGET) for node in nodes)
+        cluster.program([service(cluster, (), endpoints=endpoints)])
+        for node in nodes:
+            made.add_in(node.name, node.name, TCP, TARGET)
+        for client in ("n1", "n2", namespace(cluster.pod(0)), namespace(cluster.pod(1))):
+            answers = {ask(client, TCP, CLUSTER_IP, 80)[0] for _ in range(16)}
+            assert answers == {f"n1:{TARGET}", f"n2:{TARGET}"}, client
 
 
 @sealed
