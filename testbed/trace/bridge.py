@@ -235,7 +235,7 @@ class Bridge:
 
     def _hashed_step(self, group: str, tables: Sequence[TracedTable]) -> Step:
         """A choice that Open vSwitch itself makes, by a hash of addresses and ports: its trace makes the same one."""
-        weights = parse_group_weights(self._switch.ofctl("dump-groups", BRIDGE, group))
+        weights = parse_group_weights(self._switch.ofctl("dump-groups", BRIDGE), int(group))
         total = sum(weights.values())
         chosen = _leads_to(tables)
         text = f"group {group}: {chosen}, 1 of {len(weights)} by a hash of addresses and ports"
@@ -276,10 +276,12 @@ class Bridge:
         return flow if last.drops else f"{flow}: its actions send the packet nowhere"
 
 
-def parse_group_weights(text: str) -> dict[str, int]:
-    """From ``ovs-ofctl dump-groups``: where each bucket leads, and the sum of the weights that do."""
+def parse_group_weights(text: str, group_id: int) -> dict[str, int]:
+    """From ``ovs-ofctl dump-groups``: where each bucket of a group leads, and the sum of the weights that do."""
     weights: dict[str, int] = {}
-    for bucket in text.split("bucket=")[1:]:
+    # OpenFlow 1.3 knows no request for one group alone.
+    group = next((line for line in text.splitlines() if line.strip().startswith(f"group_id={group_id},")), "")
+    for bucket in group.split("bucket=")[1:]:
         weight, target = re.search(r"weight:(\d+)", bucket), re.search(r"nat\(dst=([^)]+)\)", bucket)
         name = target[1] if target else "nowhere"
         weights[name] = weights.get(name, 0) + (int(weight[1]) if weight else 1)

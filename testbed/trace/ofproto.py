@@ -151,9 +151,12 @@ def parse_fields(text: str) -> Fields:
 
 
 def fields_text(fields: Fields) -> str:
-    """Fields as Open vSwitch reads them, without what it only prints."""
+    """Fields as Open vSwitch reads them: without what it only prints, and with each protocol's own name of a port."""
+    own = {"tp_src": "udp_src", "tp_dst": "udp_dst"} if "udp" in fields else {}
     return ",".join(
-        f"{name}={value}" if value else name for name, value in fields.items() if name not in ("recirc_id", "eth")
+        f"{own.get(name, name)}={value}" if value else name
+        for name, value in fields.items()
+        if name not in ("recirc_id", "eth")
     )
 
 

@@ -65,14 +65,12 @@ def _steps_text(steps: Sequence[Step]) -> list[str]:
 
 
 def _word(step: Step) -> str:
-    return {"encapsulation": "tunnel", "decapsulation": "tunnel", "output": "out", "neighbour": "neighbor"}.get(
-        step.kind, step.kind
-    )
+    return {"encapsulation": "tunnel", "decapsulation": "tunnel", "output": "out"}.get(step.kind, step.kind)
 
 
 def _flow_columns(step: Step) -> tuple[str, ...]:
     data = step.data
-    priority = "" if data["priority"] is None else str(data["priority"])
+    priority = "-" if data["priority"] is None else str(data["priority"])
     return data["table"], f"{priority:>4}", data["match"] or "-", data["subject"] or "-", step.text
 
 

@@ -6,22 +6,31 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controllers.pipeline import compile_all
+from controllers.pipeline.cluster_tracer import ClusterTracer, Ports
+from controllers.pipeline.cluster_tracer import Trace as PlannedTrace
+from controllers.pipeline.flow import Conntrack, Group
 from controllers.pipeline.groups import bucket_shares
+from controllers.pipeline.tracer import Choice
+from controllers.pipeline.tracer import Packet as PlannedPacket
 from testbed.cluster.identity import BRIDGE, TUNNEL_INTERFACE, switch_namespace
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.values import MODES, Mode, ServicePort
+from testbed.cluster.values import MODES, IPAddress, Mode, ServicePort
 from testbed.network import netns
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import parse_endpoint
 from testbed.trace import Cluster, Request, Trace, trace
+from testbed.trace.conntrack import parse_connections
+from testbed.trace.request import ASSUMED_SOURCE_PORT
 from testbed.trace.text import trace_as_data, trace_as_text
 from testbed.trace.values import Way
 from tests.box.clusters import cluster, plan_of, pod
@@ -132,6 +141,96 @@ def real_packets_take_the_same_flows() -> None:
 
 def test_real_packets_take_the_flows_that_are_traced() -> None:
     run_in_box(real_packets_take_the_same_flows, USERS[0], timeout_s=300)
+
+
+# -- agreement with the pipeline's own tracer --------------------------------------------------------------------------
+
+# A flow in both tracers' words: table, and priority and cookie where one matched.
+_Matched = tuple[str, int | None, str | None]
+
+
+def matched_in_open_vswitch(way: Way) -> list[tuple[str, list[_Matched]]]:
+    """The bridges that a packet passes, each with the flows that match."""
+    found: list[tuple[str, list[_Matched]]] = []
+    for hop in way.hops:
+        flows: list[_Matched] = [
+            (step.data["table"], step.data["priority"], step.data["cookie"])
+            for step in hop.steps
+            if step.kind == "flow"
+        ]
+        if flows:
+            found.append((hop.place.partition(",")[0].removeprefix("bridge of "), flows))
+    return found
+
+
+def matched_in_the_plan(planned: PlannedTrace) -> list[tuple[str, list[_Matched]]]:
+    found: list[tuple[str, list[_Matched]]] = []
+    for hop in planned.hops:
+        if hop.place.endswith(" bridge"):
+            flows: list[_Matched] = [
+                (step.table.name, step.flow.priority, f"{step.flow.cookie:#x}")
+                if step.flow
+                else (step.table.name, None, None)
+                for step in hop.steps
+            ]
+            found.append((hop.place.removesuffix(" bridge"), flows))
+    return found
+
+
+def both_tracers_agree() -> None:
+    pods = [pod("a", "n1"), server("w1", "n1"), server("w2", "n3"), server("w3", "n4")]
+    with cluster(plan_of("leaf_spine", pods)) as testbed:
+        testbed.apply([service("web")])
+        testbed.wait_pods_ready()
+        testbed.wait_settled()
+        for mode in MODES:
+            testbed.set_mode(mode)
+            state = testbed.state
+            programs = compile_all(state)
+            (entry,) = (one for one in state.service_ports if one.name == "web")
+            for source in ("a", "w1", "node/n2"):
+                for target in state.pods:
+                    if target.name != source:
+                        agree(testbed, ClusterTracer(state, programs), source, target.pod_ip, 8000)
+                for endpoint in entry.cluster_endpoints:
+                    ours = ClusterTracer(state, programs, choose=bucket_of(endpoint.endpoint_ip))
+                    agree(testbed, ours, source, entry.cluster_ip, 80, endpoint=str(endpoint.endpoint_ip))
+
+
+def bucket_of(endpoint_ip: IPAddress) -> Choice:
+    """Chooses the bucket that leads to an endpoint."""
+
+    def choose(group: Group, _: PlannedPacket) -> int:
+        for number, bucket in enumerate(group.buckets):
+            for action in bucket.actions:
+                if isinstance(action, Conntrack) and action.nat is not None and action.nat.address == endpoint_ip:
+                    return number
+        raise AssertionError(f"{group} has no bucket for {endpoint_ip}")
+
+    return choose
+
+
+def agree(
+    testbed: Testbed, ours: ClusterTracer, source: str, address: IPAddress, number: int, endpoint: str | None = None
+) -> None:
+    found = traced(testbed, source, f"{address}:{number}", endpoint=endpoint)
+    assert found.succeeded
+    ports = Ports("TCP", ASSUMED_SOURCE_PORT, number)
+    if source.startswith("node/"):
+        planned = ours.from_node(source.removeprefix("node/"), address, ports)
+    else:
+        planned = ours.from_pod(f"default/{source}", address, ports)
+    assert matched_in_open_vswitch(found.request) == matched_in_the_plan(planned)
+    (delivery,) = planned.deliveries
+    assert found.request.delivered is not None
+    assert f"pod/default/{found.request.delivered.place.removeprefix('pod ')}" == delivery.receiver
+    assert int(found.request.delivered.packet.tuple.source) == delivery.packet["ipv4_src"]
+    assert found.reply is not None
+    assert matched_in_open_vswitch(found.reply) == matched_in_the_plan(ours.answer(delivery))
+
+
+def test_it_agrees_with_the_pipelines_own_tracer() -> None:
+    run_in_box(both_tracers_agree, USERS[0], timeout_s=300)
 
 
 # -- what stops a packet ---------------------------------------------------------------------------------------------
@@ -408,6 +507,60 @@ def choices_and_no_trace_left() -> None:
             assert shares == pytest.approx(sorted(map(float, bucket_shares(7))))
         after = everything(testbed)
         assert {name: text for name, text in after.items() if text != before[name]} == {}
+
+
+def choices_are_foretold() -> None:
+    """Where Open vSwitch scores the buckets for each connection itself, a trace says which endpoint it will get."""
+    with cluster(plan_of("single_switch", [pod("a", "n1")], nodes=2)) as testbed:
+        for name, protocol, count in (("many", "TCP", 45), ("few", "UDP", 3)):
+            addresses = [f"10.244.1.{100 + number}" for number in range(count)]
+            labels = {"kubernetes.io/service-name": name}
+            slice_ = {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {"name": f"{name}-1", "namespace": "default", "labels": labels},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
+                "ports": [{"name": "p", "port": 8000, "protocol": protocol}],
+            }
+            ports = [{"name": "p", "port": 80, "targetPort": 8000, "protocol": protocol}]
+            (made, _) = testbed.apply([service(name, selector=None, ports=ports), slice_])
+            testbed.wait_settled()
+            foretold = {}
+            for source_port in range(22000, 22012):
+                found = traced(testbed, "a", f"service/{name}:80", source_port=source_port)
+                (choice,) = (step for hop in found.request.hops for step in hop.steps if step.kind == "group")
+                assert set(choice.data["candidates"]) == {f"{address}:8000" for address in addresses}
+                foretold[source_port] = choice.data["chosen"]
+            assert len(set(foretold.values())) > 1
+            assert given_endpoints(testbed, protocol, made["spec"]["clusterIP"], list(foretold)) == foretold
+
+
+def given_endpoints(testbed: Testbed, protocol: str, cluster_ip: str, source_ports: Sequence[int]) -> dict[int, str]:
+    """The endpoint that a real connection of pod ``a`` from each port is given; nobody answers them."""
+    kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
+    switch = testbed.switches["n1"]
+    with ExitStack() as opened:
+        with netns.entered(testbed.namespace(parse_endpoint("a"))):
+            clients = [opened.enter_context(socket.socket(socket.AF_INET, kind)) for _ in source_ports]
+        for client, source_port in zip(clients, source_ports, strict=True):
+            client.setblocking(False)
+            client.bind(("", source_port))
+            client.connect_ex((cluster_ip, 80))
+            if protocol == "UDP":
+                client.send(b"x")
+        given: dict[int, str] = {}
+        deadline = time.monotonic() + _ANSWER_S
+        while len(given) < len(source_ports) and time.monotonic() < deadline:
+            for entry in parse_connections(switch.appctl("dpctl/dump-conntrack")):
+                if str(entry.original.destination) == cluster_ip:
+                    target = entry.reply.reversed
+                    given[entry.original.source_port] = f"{target.destination}:{target.destination_port}"
+        return given
+
+
+def test_it_foretells_what_open_vswitch_itself_chooses() -> None:
+    run_in_box(choices_are_foretold, USERS[0])
 
 
 def everything(testbed: Testbed) -> dict[str, str]:

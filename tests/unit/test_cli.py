@@ -17,7 +17,7 @@ from testbed.errors import InputError, MachineError, Problem, RunError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMOKE = str(EXPERIMENTS / "smoke.yaml")
-COMMANDS = ("doctor", "check", "plan", "run", "plot", "report", "compare", "graph", "up", "exec")
+COMMANDS = ("doctor", "check", "plan", "run", "plot", "report", "compare", "graph", "up", "exec", "trace")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -152,9 +152,12 @@ def packet(protocol: str = "tcp") -> Packet:
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "icmp"])
 def test_a_packet_becomes_fields_and_back(protocol: str) -> None:
     sent = packet(protocol)
-    fields = parse_fields(fields_text(packet_fields(sent, 10)))
+    fields = packet_fields(sent, 10)
     assert fields["in_port"] == "10"
     assert fields_packet(fields, sent) == sent
+    assert parse_fields(fields_text(fields)).keys() == {
+        {"tp_src": "udp_src", "tp_dst": "udp_dst"}.get(name, name) if protocol == "udp" else name for name in fields
+    }
 
 
 def test_an_echo_reply_is_told_from_a_request() -> None:
