@@ -230,15 +230,18 @@ def _field_position(entry: FieldMatch) -> int:
 
 def _shape(action: Action) -> tuple[type[Action], str, str]:
     """An action without its numbers: enough to judge whether a table allows it."""
-    if isinstance(action, SetField):
-        return SetField, action.field, ""
-    if isinstance(action, GotoTable | Conntrack | Resubmit | Learn):
-        return type(action), action.table, ""
+    kind = type(action)
+    if isinstance(action, _WITH_FIELD):
+        return kind, action.field, ""
     if isinstance(action, Move):
-        return Move, action.source, action.destination
-    if isinstance(action, OutputField):
-        return OutputField, action.field, ""
-    return type(action), "", ""
+        return kind, action.source, action.destination
+    if isinstance(action, _LEADS_ON):
+        return kind, action.table, ""
+    return kind, "", ""
+
+
+_WITH_FIELD = (SetField, OutputField)
+_LEADS_ON = (GotoTable, Conntrack, Resubmit, Learn)
 
 
 # The checks depend on a flow's shape only, of which there are few: each is done once.

@@ -129,7 +129,7 @@ def _diff_parts(old: Parts, new: Parts) -> PartsDiff:
     if old is new:
         return PartsDiff()
     before, after = old.by_key, new.by_key
-    keys = new.touched_since.get(old.version, before.keys() | after.keys())
+    keys = new.touched_since[old.version] if old.version in new.touched_since else before.keys() | after.keys()
     differing = sorted(key for key in keys if before.get(key) is not after.get(key))
     gone = [before[key] for key in differing if key in before]
     come = [after[key] for key in differing if key in after]
