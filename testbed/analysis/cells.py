@@ -22,6 +22,8 @@ LOST = "lost"
 FLOWS = "flows"
 FAILED, LATE = "failed", "late"
 COUNTS = (LOST, FAILED, LATE)
+# A time, but one that is 0 where all is well.
+STALE = "stale_ms"
 NO_PAYLOAD = -1
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from testbed.analysis.cells import Series, by_side, paired, series_of
+from testbed.analysis.cells import STALE, Series, by_side, paired, series_of
 from testbed.analysis.statistics import (
     RESAMPLES,
     Floats,
@@ -26,8 +26,8 @@ from testbed.contrast import Contrast
 Statistic = Literal["median", "p99"]
 Role = Literal["primary", "exploratory"]
 
-# Figures that follow from others of the same cells, or that only some cells have: never of the primary family.
-_SECONDARY_METRICS = ("connections_per_s", "requests_per_s", "stale_ms")
+# Figures that follow from others of the same cells: never of the primary family.
+_SECONDARY_METRICS = ("connections_per_s", "requests_per_s")
 STATISTICS: tuple[Statistic, ...] = ("median", "p99")
 
 
@@ -150,6 +150,8 @@ def _pairs(table: pd.DataFrame, contrasts: Sequence[Contrast]) -> tuple[list[_Pa
     pairs: list[_Pair] = []
     noise: dict[_NoiseKey, Floats] = {}
     for series in series_of(table):
+        if series.metric == STALE:
+            continue  # mostly 0, of which there are no ratios
         for statistic in STATISTICS:
             for contrast in contrasts:
                 if contrast.numerator_path not in ("", series.path):

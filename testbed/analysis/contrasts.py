@@ -99,4 +99,4 @@ def complete_former_summary(document: dict[str, Any]) -> dict[str, Any]:
         for entry in document["comparisons"]
     ]
     question = former.question if comparisons else ""
-    return {**document, "question": question, "arms": arms, "comparisons": comparisons, "counts": []}
+    return {**document, "question": question, "arms": arms, "comparisons": comparisons, "counts": [], "stale": []}

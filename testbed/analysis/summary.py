@@ -16,6 +16,7 @@ from testbed.analysis.cells import (
     FLOWS,
     NO_PAYLOAD,
     SERIES,
+    STALE,
     Series,
     cells,
     probe_label,
@@ -87,6 +88,7 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
         "arms": arms,
         "comparisons": comparisons,
         "counts": _counts(samples, plan),
+        "stale": _stale(samples, plan),
         "flows": _flows(samples, plan),
         "evidence": evidence,
         "expectations": expectations,
@@ -270,6 +272,20 @@ def _counts(samples: pd.DataFrame, plan: Plan) -> list[Document]:
                     place = {"build": build, "probe": probe, "path": path, "arm": arm, "metric": metric}
                     figures = {"median": _number(float(values.median())), "maximum": int(values.max())}
                     found.append({**place, "rounds": len(values), "total": int(values.sum()), **figures})
+    return found
+
+
+def _stale(samples: pd.DataFrame, plan: Plan) -> list[Document]:
+    """For how long pods that an event removed still answered: per probe, path and arm, over all such events."""
+    rows = samples[(samples["metric"] == STALE) & samples["valid"]]
+    groups = dict(iter(rows.groupby(["build", "probe", "path", "arm"], observed=True, sort=False)["value"]))
+    found = []
+    for build, probe, path in dict.fromkeys(key[:3] for key in groups):
+        for arm in plan.order(key[3] for key in groups if key[:3] == (build, probe, path)):
+            values = groups[build, probe, path, arm]
+            place = {"build": build, "probe": probe, "path": path, "arm": arm, "events": len(values)}
+            figures = {"median_ms": _number(float(values.median())), "maximum_ms": _number(float(values.max()))}
+            found.append({**place, "answered_after": int((values > 0).sum()), **figures})
     return found
 
 

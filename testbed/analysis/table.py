@@ -102,13 +102,19 @@ class ResultTable:
 
     def _counts(self) -> Iterator[Text]:
         """Requests that failed, came late or were lost, where there are any."""
+        controls = {entry["arm"] for entry in self._summary["arms"] if entry["control"]}
         for item in self._summary["counts"]:
-            if item["total"]:
-                build = "" if item["build"] == "main" else f", {item['build']}"
+            if item["total"] and item["arm"] not in controls:
                 yield Text(
-                    f"{item['probe']} {item['path']}{build}, {item['arm']}: {item['total']:,} requests "
+                    f"{_where(item)}: {item['total']:,} requests "
                     f"{item['metric']} in {item['rounds']} rounds (median {item['median']:g} a round, most "
                     f"{item['maximum']:,})"
+                )
+        for item in self._summary["stale"]:
+            if item["arm"] not in controls:
+                yield Text(
+                    f"{_where(item)}: removed pods answered after {item['answered_after']} of {item['events']} events "
+                    f"(median {item['median_ms']:.3g} ms, longest {item['maximum_ms']:.3g} ms)"
                 )
 
     def _cells(self, entry: Document, names: set[str]) -> list[Text]:
@@ -125,6 +131,11 @@ class ResultTable:
 def render(summary: Document) -> ResultTable:
     """The result table of a summary, for ``Console.print``."""
     return ResultTable(summary)
+
+
+def _where(item: Document) -> str:
+    build = "" if item["build"] == "main" else f", {item['build']}"
+    return f"{item['probe']} {item['path']}{build}, {item['arm']}"
 
 
 def _style(entry: Document) -> str:

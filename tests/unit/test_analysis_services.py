@@ -192,9 +192,23 @@ def test_requests_without_a_good_answer_are_counted_per_round(churned: Path) -> 
     assert "Requests without a good answer in time" in write_report(churned).read_text()
 
 
-def test_how_long_removed_pods_answered_is_a_metric_of_its_own(churned: Path) -> None:
+def test_how_long_removed_pods_answered_is_told_and_not_compared(churned: Path) -> None:
     document = load(churned).document
     assert only(document["arms"], metric="stale_ms", arm="openflow")["median"] == 12.0
+    assert only(document["stale"], arm="iptables") == {
+        "build": "main",
+        "probe": "churn",
+        "path": "vip",
+        "arm": "iptables",
+        "events": 8,
+        "answered_after": 8,
+        "median_ms": 12.0,
+        "maximum_ms": 12.0,
+    }
+    assert "stale_ms" not in {entry["metric"] for entry in document["comparisons"]}
+    text = text_of(render(document))
+    assert "churn vip, openflow: removed pods answered after 8 of 8 events (median 12 ms, longest 12 ms)" in text
+    assert "openflow_aa: " not in text
 
 
 def test_every_request_is_kept_with_who_answered(churned: Path) -> None:

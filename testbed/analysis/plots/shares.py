@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import commonprefix
 
 import numpy as np
 import pandas as pd
@@ -67,9 +68,12 @@ def _cells(data: PlotData, probe: str) -> Iterator[tuple[str, Look, pd.Series[in
     requests = requests[pd.MultiIndex.from_frame(requests[ATTEMPT].astype({"build": object})).isin(valid)]
     requests = requests[(requests["probe"] == probe) & (requests["pod"] != "") & requests["status"].between(200, 399)]
     groups = dict(iter(requests.groupby(["build", "path", "arm"], observed=True, sort=False)))
-    for build, path, arm in groups:
+    places = dict.fromkeys((build, path) for build, path, _ in groups)
+    for build, path, arm in (
+        (*place, arm) for place in places for arm in data.plan.own_arms if (*place, arm) in groups
+    ):
         counts = groups[build, path, arm]["pod"].astype(str).value_counts().sort_index()
-        if arm in data.plan.own_arms and len(counts) > 1 and counts.sum() >= _ENOUGH * len(counts):
+        if len(counts) > 1 and counts.sum() >= _ENOUGH * len(counts):
             series = Series(build, probe, "request_us", -1, path)
             title = " · ".join(filter(None, (path, arm, "" if build == "main" else build)))
             yield title, data.look(series, arm), counts
@@ -84,7 +88,9 @@ def _panel(axes: Axes, counts: pd.Series[int], look: Look) -> None:
     axes.axhline(1 / count, color=FAINT, linewidth=1.0)
     axes.plot(places, counts.to_numpy() / total, look.marker, color=look.color)
     if count <= _NAMED_UP_TO:
-        axes.set_xticks(places, [name[-12:] for name in counts.index], rotation=30, ha="right", fontsize=7.5)
+        common = len(commonprefix(list(counts.index)).rpartition("-")[0])
+        names = [f"…{name[common:]}" if common else name for name in counts.index]
+        axes.set_xticks(places, names, rotation=30, ha="right", fontsize=7.5)
     else:
         axes.set_xlabel(f"endpoint, of {count}")
     axes.set_ylim(0, max(float(high), float(counts.max()) / total) * 1.25)
