@@ -25,7 +25,7 @@ from controllers.pipeline import (
 )
 from controllers.pipeline.text import match_words
 from testbed.cluster.identity import BRIDGE, GATEWAY_INTERFACE, VIRTUAL_NEXT_HOP, pod_namespace
-from testbed.cluster.values import ClusterState, Mode, NodeNetwork, PodNetwork, ServiceEndpoint, ServicePort
+from testbed.cluster.values import ClusterState, Mode, NodeNetwork, PodNetwork, ProxyName, ServiceEndpoint, ServicePort
 from testbed.cluster.view import cluster_state
 from testbed.network import netns
 from testbed.network.node_services import install_refusals, prepare_node, steer_node_ports
@@ -96,9 +96,10 @@ def _group(group: Group) -> str:
 
 
 @contextmanager
-def flow_cluster(mode: Mode, nodes: int, pods: int) -> Iterator[FlowCluster]:
+def flow_cluster(mode: Mode, nodes: int, pods: int, proxy: ProxyName = "openflow") -> Iterator[FlowCluster]:
     """Pods are spread evenly: ``default/pod-0`` on n1, ``pod-1`` on n2, ..."""
     state = cluster_state(cluster_objects(nodes, pods, mode))
+    state = replace(state, config=replace(state.config, proxy=proxy))
     start_networks()
     switches = start_bridges(state)
     _ip(
@@ -118,7 +119,8 @@ def flow_cluster(mode: Mode, nodes: int, pods: int) -> Iterator[FlowCluster]:
             [f"route add {cidr} via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink" for cidr in ways],
             node.name,
         )
-    steer_node_ports(state.nodes, steered=True)
+    if proxy == "openflow":
+        steer_node_ports(state.nodes, steered=True)
     install_refusals(state.nodes)
     cluster = FlowCluster(state, switches)
     cluster.program(())

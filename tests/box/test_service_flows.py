@@ -160,6 +160,29 @@ def test_an_endpoint_can_be_a_node(mode: Mode) -> None:
             assert answers == {f"n1:{TARGET}", f"n2:{TARGET}"}, client
 
 
+@pytest.mark.parametrize("target", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+@sealed
+def test_what_a_nodes_kernel_turned_comes_back_through_it(mode: Mode, target: int) -> None:
+    """The bridge's part beside a kernel's proxy, which here is one rule: to an endpoint on another node, or on this."""
+    with flow_cluster(mode, 2, 4, "nftables") as cluster, servers(cluster, (target,)):
+        cluster.program([service(cluster, (target,))])
+        cluster.assert_exact()
+        client, server = cluster.pod(0), cluster.pod(target)
+        turn = f"ip daddr {CLUSTER_IP} tcp dport 80 dnat to {server.pod_ip}:{TARGET}"
+        rules = f"table ip test {{\nchain turn {{\ntype nat hook prerouting priority dstnat;\n{turn}\n}}\n}}\n"
+        nft = ["ip", "netns", "exec", "n1", "nft", rules]
+        assert subprocess.run(nft, timeout=30).returncode == 0
+        expected = (f"pod-{target}:{TARGET}", str(client.pod_ip))
+        for _ in range(3):
+            assert ask(namespace(client), TCP, CLUSTER_IP, 80) == expected
+        if target == 2:  # on one node, directly: the kernel has nothing to do with it, but for an ARP reply
+            before = cluster.switches["n1"].counters()["gateway_tx_packets"]
+            for _ in range(3):
+                assert ask(namespace(client), TCP, server.pod_ip, TARGET) == expected
+            assert cluster.switches["n1"].counters()["gateway_tx_packets"] <= before + 1
+
+
 @sealed
 def test_session_affinity_remembers_and_forgets() -> None:
     with flow_cluster("overlay", 2, 6) as cluster, servers(cluster, (1, 3, 5)):
