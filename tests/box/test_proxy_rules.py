@@ -20,7 +20,7 @@ def every_case_with_every_proxy() -> None:
         for proxy in kernel_proxies():
             print(proxy, flush=True)
             set_proxy(world, proxy)
-            run_cases(replace(world, tells_clients_apart=proxy != "ipvs"))
+            run_cases(replace(world, proxy=proxy))
 
 
 @pytest.mark.parametrize("user", USERS)

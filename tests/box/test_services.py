@@ -46,7 +46,7 @@ def world_of(testbed: Testbed, proxy: ProxyName) -> World:
         str(testbed.fabric.address(outside).ip),
         lambda changed: testbed.wait_programmed(),
         forget,
-        tells_clients_apart=proxy != "ipvs",
+        proxy,
     )
 
 
