@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from os.path import commonprefix
 
 import numpy as np
 import pandas as pd
@@ -88,8 +87,10 @@ def _panel(axes: Axes, counts: pd.Series[int], look: Look) -> None:
     axes.axhline(1 / count, color=FAINT, linewidth=1.0)
     axes.plot(places, counts.to_numpy() / total, look.marker, color=look.color)
     if count <= _NAMED_UP_TO:
-        common = len(commonprefix(list(counts.index)).rpartition("-")[0])
-        names = [f"…{name[common:]}" if common else name for name in counts.index]
+        # The pods of one ReplicaSet differ in their last word only.
+        parts = [name.rpartition("-") for name in counts.index]
+        alike = len({part[0] for part in parts}) == 1
+        names = [f"…-{part[2]}" if alike and part[0] else "".join(part) for part in parts]
         axes.set_xticks(places, names, rotation=30, ha="right", fontsize=7.5)
     else:
         axes.set_xlabel(f"endpoint, of {count}")
