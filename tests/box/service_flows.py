@@ -35,6 +35,7 @@ from tests.box.ovs_harness import _ip, _no_offload, cluster_objects, dump_flows,
 OUTSIDE_NAMESPACE = "outside"
 OUTSIDE_IP = IPv4Address("192.168.1.200")
 ANSWER_S = 3.0
+SILENCE_S = 1.0  # what is not refused within this is not refused at once
 
 
 @dataclass
@@ -180,12 +181,14 @@ class Servers:
                     server.sendto(f"{key.data} {client[0]}".ljust(len(request)).encode(), client)
 
 
-def ask(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int) -> tuple[str, str]:
+def ask(
+    namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int, patience_s: float = ANSWER_S
+) -> tuple[str, str]:
     """Connect from a namespace: (who answered, whose address it saw). Raises OSError as the socket does."""
     with netns.entered(namespace):
         client = socket.socket(socket.AF_INET, kind)
     with client:
-        client.settimeout(ANSWER_S)
+        client.settimeout(patience_s)
         client.connect((str(address), number))
         if kind is socket.SOCK_DGRAM:
             client.send(b"?")
@@ -197,7 +200,7 @@ def ask(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: i
 def refused(namespace: str, kind: socket.SocketKind, address: IPv4Address, number: int) -> bool:
     """Whether an attempt is refused at once; False if it is met with silence. Fails if somebody answers."""
     try:
-        answer = ask(namespace, kind, address, number)
+        answer = ask(namespace, kind, address, number, SILENCE_S)
     except ConnectionRefusedError:
         return True
     except TimeoutError:
