@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
+from testbed.cluster.kinds import SERVICE
+from testbed.cluster.objects import JsonObject
 from testbed.cluster.values import MODES, Mode, ProxyName
+from testbed.network.netns import entered
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import EndpointRef
 from tests.box.clusters import cluster, plan_of, pod
@@ -50,6 +55,61 @@ def world_of(testbed: Testbed, proxy: ProxyName) -> World:
     )
 
 
+def _deployment(replicas: int) -> JsonObject:
+    container = {"name": "main", "image": "whoami", "ports": [{"name": "http", "containerPort": 8000}]}
+    container["readinessProbe"] = {"tcpSocket": {"port": "http"}, "periodSeconds": 1}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "whoami", "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "whoami"}},
+            "template": {"metadata": {"labels": {"app": "whoami"}}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+def _who_answers(world: World, address: str, times: int) -> set[str]:
+    """The pods that answer HTTP requests to a Service, each request on a connection of its own."""
+    client = next(iter(world.pods.values())).namespace
+    found = set()
+    for _ in range(times):
+        with entered(client):
+            sock = socket.socket()
+        with sock:
+            sock.settimeout(3)
+            sock.connect((address, 80))
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            with sock.makefile("rb") as answer:
+                found.add(answer.read().partition(b"\r\n\r\n")[2].split()[0].decode())
+    return found
+
+
+def pods_are_followed(testbed: Testbed, world: World) -> None:
+    """A Deployment behind a Service with a named target port: who is scaled up serves, who is scaled down does not."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "whoami", "namespace": "default"},
+        "spec": {"selector": {"app": "whoami"}, "ports": [{"port": 80, "targetPort": "http"}]},
+    }
+    stored, _ = testbed.apply([service, _deployment(2)])
+    address = stored["spec"]["clusterIP"]
+    for replicas in (2, 4, 1):
+        testbed.scale("default", "whoami", replicas)
+        testbed.wait_settled()
+        testbed.wait_pods_ready()
+        testbed.wait_settled()
+        world.forget()
+        serving = {pod.name for pod in testbed.state.pods if pod.name.startswith("whoami-")}
+        assert len(serving) == replicas
+        assert _who_answers(world, address, 20 * replicas) == serving
+    testbed.store.delete(SERVICE, "whoami", "default")
+    testbed.scale("default", "whoami", 0)
+    testbed.wait_settled()
+
+
 def every_proxy(mode: Mode) -> None:
     plan = plan_of("single_switch", [pod(name, node) for name, node in _PODS.items()], nodes=3, ext=1)
     failures = []
@@ -60,10 +120,12 @@ def every_proxy(mode: Mode) -> None:
         for proxy in proxies:
             print(f"{mode}, {proxy}", flush=True)
             testbed.set_proxy(proxy)
-            try:
-                run_cases(world_of(testbed, proxy))
-            except AssertionError as error:
-                failures.append(f"-- {mode}, {proxy}\n{error}")
+            world = world_of(testbed, proxy)
+            for check in (run_cases, partial(pods_are_followed, testbed)):
+                try:
+                    check(world)
+                except AssertionError as error:
+                    failures.append(f"-- {mode}, {proxy}\n{error}")
         assert not failures, "\n".join(failures)
 
 
