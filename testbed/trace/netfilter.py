@@ -15,8 +15,7 @@ from testbed.trace.values import Fate, FiveTuple, Packet, Step
 
 Hook = Literal["prerouting", "input", "forward", "output", "postrouting"]
 
-# linux/netfilter_ipv4.h, enum nf_ip_hook_priorities.
-PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+# Where translation takes place (linux/netfilter_ipv4.h, enum nf_ip_hook_priorities).
 _NAT_PRIORITY = {"prerouting": -100, "output": -100, "input": 100, "postrouting": 100}
 _ZONE = 0
 
