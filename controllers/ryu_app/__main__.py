@@ -15,11 +15,9 @@ import argparse
 import logging
 
 from controllers.ryu_app.app import PodNetworkApp
+from controllers.ryu_app.switch import ECHO_INTERVAL_S, UNANSWERED_ECHOES
 from testbed.errors import RunError
 
-# A switch that leaves this many requests unanswered is dead. A large bundle keeps one busy for less than a second.
-_ECHO_INTERVAL_S = 2.0
-_UNANSWERED_ECHOES = 2
 # Longest time for one write: the kernel's buffers fill while a switch works through a large bundle.
 _SOCKET_TIMEOUT_S = 30.0
 
@@ -36,8 +34,8 @@ def main() -> None:
     for name, value in {
         "ofp_listen_host": address,
         "ofp_tcp_listen_port": int(tcp_port),
-        "echo_request_interval": _ECHO_INTERVAL_S,
-        "maximum_unreplied_echo_requests": _UNANSWERED_ECHOES,
+        "echo_request_interval": ECHO_INTERVAL_S,
+        "maximum_unreplied_echo_requests": UNANSWERED_ECHOES,
         "socket_timeout": _SOCKET_TIMEOUT_S,
     }.items():
         CONF.set_override(name, value)

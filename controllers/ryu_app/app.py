@@ -11,7 +11,7 @@ from controllers.ryu_app.framework import AppBase, dispatchers, hub, ofp_event, 
 from controllers.ryu_app.reporter import Reporter
 from controllers.ryu_app.switch import Encoder, OpenFlowSwitch
 from controllers.ryu_app.synchroniser import Synchroniser
-from testbed.cluster.client import ApiClient, ListWatch, Selection
+from testbed.cluster.client import ApiClient, Batch, ListWatch, Selection
 from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 
@@ -25,6 +25,8 @@ _SELECTIONS = (
 )
 
 _IDLE_S = 0.1
+# What follows from so many changed objects is computed within a few tenths of a second.
+_EVENTS_AT_ONCE = 2000
 # Open vSwitch begins to revise its cached decisions at the latest 0.5 s after a change (ovs-vswitchd.conf.db(5),
 # max-revalidator); there is no message that tells when it has.
 _CACHED_AT_MOST_S = 1.0
@@ -46,7 +48,7 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
         self._objects = ListWatch(
             api,
             _SELECTIONS,
-            lambda batch: self._happened.put(lambda: self._synchroniser.objects_changed(batch)),
+            lambda batch: self._happened.put(lambda: self._objects_changed(batch)),
         )
 
     def run(self) -> None:
@@ -58,12 +60,22 @@ class PodNetworkApp(AppBase):  # type: ignore[misc]  # the frameworks have no ty
             hub.sleep(0)  # lets everybody else say what has arrived meanwhile, to be handled in one go
             while not self._happened.empty():
                 self._happened.get()()
-            self._synchroniser.reconcile()
+            for _ in self._synchroniser.reconcile():
+                hub.sleep(0)  # the first switches begin while the last are still being told
             self._encoder.forget()
             for recheck in self._synchroniser.take_rechecks():
                 again = partial(self._synchroniser.recheck, recheck)
                 hub.spawn_after(_CACHED_AT_MOST_S, self._happened.put, again)
             self._reporter.report(self._synchroniser.status())
+
+    def _objects_changed(self, batch: Batch) -> None:
+        """Between the parts of a large change others have their turn: a switch that gets no answer gives up."""
+        events = batch.events
+        while len(events) > _EVENTS_AT_ONCE:
+            self._synchroniser.prepare(events[:_EVENTS_AT_ONCE])
+            events = events[_EVENTS_AT_ONCE:]
+            hub.sleep(0)
+        self._synchroniser.objects_changed(batch._replace(events=events))
 
     def _next(self) -> Callable[[], None]:
         """The next thing that happened, having collected garbage if nothing happens for a moment.

@@ -15,6 +15,12 @@ from controllers.ryu_app.framework import ofproto
 from controllers.ryu_app.stale_udp import Translation
 from controllers.ryu_app.synchroniser import Item, Sent
 
+# A switch that leaves this many requests unanswered, ECHO_INTERVAL_S apart, is dead; one more for so many bytes of a
+# bundle, which it works through before it answers.
+UNANSWERED_ECHOES = 2
+ECHO_INTERVAL_S = 2.0
+_BYTES_PER_ECHO = 2_000_000
+
 # A modification as it goes on the wire, and what it is about.
 Messages = list[tuple[encode.Modification, Item]]
 
@@ -102,8 +108,15 @@ class OpenFlowSwitch:
     ) -> Sent:
         """Write messages with xids in a row, followed by a barrier."""
         barrier_xid = first_xid + len(messages)
-        self._datapath.send(b"".join([*messages, encode.barrier(barrier_xid)]))
+        data = b"".join([*messages, encode.barrier(barrier_xid)])
+        self._be_patient(len(data))
+        self._datapath.send(data)
         return Sent(first_xid, barrier_xid, items, too_large)
+
+    def _be_patient(self, size_bytes: int) -> None:
+        """Let the switch leave more requests for an echo unanswered: it answers after all that was sent before."""
+        allowed = UNANSWERED_ECHOES + size_bytes // _BYTES_PER_ECHO
+        self._datapath.max_unreplied_echo_requests = max(allowed, len(self._datapath.unreplied_echo_requests))
 
     def _reserve_xids(self, count: int) -> int:
         """The first of so many numbers. The framework counts up the same one for the messages it sends itself."""

@@ -11,7 +11,8 @@ later they are looked for once more, because a switch goes on using cached decis
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -21,6 +22,7 @@ from controllers.pipeline.program import NOTHING, Program, ProgramDiff, diff_pro
 from controllers.ryu_app.left_out import LeftOut, item_text
 from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, StaleUdp, Translation, UdpDigest
 from testbed.cluster.client import Batch
+from testbed.cluster.store import Event
 from testbed.cluster.values import ClusterState
 from testbed.cluster.view import ClusterView, StateError
 
@@ -159,12 +161,24 @@ class Synchroniser:
 
     def objects_changed(self, batch: Batch) -> None:
         """Take in changes of cluster objects."""
-        for event in batch.events:
+        self._take_in(batch.events)
+        self._seen_versions = batch.versions
+
+    def prepare(self, events: Iterable[Event]) -> None:
+        """Take in a part of many changes and compute what follows from it, but do nothing with that yet.
+
+        So that computing a large change need not be done in one go. :meth:`objects_changed` with the last part follows.
+        """
+        self._take_in(events)
+        with suppress(StateError):
+            self._compiler.compile(self._view.state())
+
+    def _take_in(self, events: Iterable[Event]) -> None:
+        for event in events:
             if event.type == "DELETED":
                 self._view.remove(event.object)
             else:
                 self._view.put(event.object)
-        self._seen_versions = batch.versions
 
     def connected(self, datapath_id: int, switch: Switch) -> None:
         """A switch has connected; whatever it holds, it will be given its whole program."""
@@ -214,9 +228,11 @@ class Synchroniser:
             if stale and old is not None:
                 self._rechecks.append(Recheck(datapath_id, switch, old))
 
-    def reconcile(self) -> None:
-        """Start whatever pushes are needed and possible now. Call it after telling what has happened."""
-        if self._seen_versions != self._versions:
+    def reconcile(self) -> Iterator[None]:
+        """Start whatever pushes are needed and possible now, one at each step. After telling what has happened."""
+        # While all bridges are busy more may come, to be computed and pushed together.
+        is_idle = any(bridge.push is None for bridge in self._bridges.values())
+        if self._seen_versions != self._versions and (is_idle or not self._bridges):
             self._recompute()
         for datapath_id, bridge in self._bridges.items():
             target = self._targets.get(datapath_id)
@@ -229,6 +245,7 @@ class Synchroniser:
                 sent = bridge.switch.fill(diff, replace_all)
                 bridge.push = _Push(target, program, self._versions, sent, sent)
                 bridge.push.refused += [(item, "no OpenFlow message holds it") for item in sent.too_large if item]
+                yield
             else:
                 bridge.installed, bridge.refused = program, None
                 self._settle(target, self._versions, bridge.error)

@@ -151,14 +151,18 @@ class Rig:
         self.synchroniser.connected(datapath_id, switch)
         return switch
 
+    def reconcile(self) -> None:
+        for _ in self.synchroniser.reconcile():
+            pass
+
     def settle(self) -> None:
         """Let every switch answer until none has anything to do."""
-        self.synchroniser.reconcile()
+        self.reconcile()
         while any(not switch.is_idle for switch in self.switches.values()):
             for switch in self.switches.values():
                 if not switch.is_idle:
                     switch.answer()
-            self.synchroniser.reconcile()
+            self.reconcile()
 
     @property
     def state(self) -> ClusterState:
@@ -206,7 +210,7 @@ def test_nothing_is_confirmed_before_the_commit_is() -> None:
     rig = Rig()
     version = rig.put(*objects())
     switch = rig.connect(1)
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     switch.answer()  # the bundle is filled
     assert said(rig) == {}
     switch.answer()  # the bundle is committed
@@ -239,11 +243,11 @@ def test_a_switch_of_modes_is_one_bundle_a_bridge(rig: Rig) -> None:
 
 def test_changes_that_come_during_a_push_go_together_into_the_next(rig: Rig) -> None:
     rig.remove("Pod", "p0")
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     rig.put(*objects("routed"))
     rig.put(*objects(pods=5))
     version = rig.remove("Pod", "p2")
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     assert len(rig.switches[1].pushes) == 2
     rig.settle()
     assert len(rig.switches[1].pushes) == 3
@@ -356,7 +360,7 @@ def test_stale_udp_connections_go_after_the_commit_and_before_the_confirmation(r
     rig.settle()
     switch = rig.switches[1]
     version = rig.put(*service(1, "UDP", endpoints=1))
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     assert switch.flushed == []
     switch.answer()
     assert switch.held == rig.expected("n1"), "no new entry for the old endpoint can come"
@@ -393,9 +397,9 @@ def test_connections_are_flushed_although_the_bridge_was_away_meanwhile(rig: Rig
     rig.settle()
     rig.synchroniser.disconnected(1, rig.switches[1])
     rig.put(*service(1, "UDP", endpoints=1))
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     again = rig.connect(1)
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     again.answer()
     assert len(again.flushed) == 1
     # And once more, if the connection broke before the flush was answered.
@@ -471,9 +475,9 @@ def test_the_late_end_of_an_old_connection_does_not_end_the_new_one(rig: Rig) ->
 def test_answers_on_an_old_connection_say_nothing_about_the_new_one(rig: Rig) -> None:
     old = rig.switches[1]
     version = rig.put(*objects("routed"))
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     new = rig.connect(1)
-    rig.synchroniser.reconcile()
+    rig.reconcile()
     old.answer()
     old_commits = old.commits
     rig.settle()
@@ -504,6 +508,21 @@ def test_settings_that_cannot_be_read_leave_the_flows_and_are_reported(rig: Rig)
     assert rig.switches[1].held == before
     version = rig.put(config)
     rig.settle()
+    assert said(rig) == {"n1": version, "n2": version}
+
+
+def test_a_change_that_is_taken_in_bit_by_bit_goes_out_whole(rig: Rig) -> None:
+    wires = [*objects("routed", pods=5), *service(1), *service(2)]
+    for wire in wires:
+        rig.objects[wire["kind"], wire["metadata"]["name"]] = wire
+        rig.synchroniser.prepare([Event("MODIFIED", wire)])
+        rig.settle()
+    assert all(len(switch.pushes) == 1 for switch in rig.switches.values())
+    version = rig.put()
+    rig.settle()
+    for datapath_id, name in ((1, "n1"), (2, "n2")):
+        assert len(rig.switches[datapath_id].pushes) == 2
+        assert rig.switches[datapath_id].held == rig.expected(name)
     assert said(rig) == {"n1": version, "n2": version}
 
 
@@ -557,7 +576,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        self.rig.synchroniser.reconcile()
+        self.rig.reconcile()
 
     @rule()
     def settle(self) -> None:
