@@ -11,7 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import build, controller_push, dns_freshness, memory, pipeline_rtt, services_push, vip_rtt
+from benchmarks import (
+    build,
+    controller_push,
+    dns_freshness,
+    memory,
+    pipeline_rtt,
+    proxies_push,
+    services_push,
+    vip_rtt,
+)
 from benchmarks.figures import Figure, table
 from testbed.network.builder import choose_datapath
 
@@ -20,6 +29,7 @@ BENCHMARKS = {
     "pipeline_rtt": pipeline_rtt.figures,
     "controller_push": controller_push.figures,
     "services_push": services_push.figures,
+    "proxies_push": proxies_push.figures,
     "vip_rtt": vip_rtt.figures,
     "dns_freshness": dns_freshness.figures,
     "memory": memory.figures,
