@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from controllers.pipeline.fields import family
-from controllers.pipeline.flow import Action, Flow, GotoTable, Learn, Resubmit, ToGroup, match, set_field
+from controllers.pipeline.flow import Action, Flow, GotoTable, Learn, Match, Resubmit, ToGroup, match, set_field
 from controllers.pipeline.groups import to_endpoint
 from controllers.pipeline.tables import (
     AFFINITY_CHECK,
@@ -40,20 +40,13 @@ def flows(port: ServicePort, group_id: int, endpoints: Iterable[ServiceEndpoint]
         return
     for endpoint in endpoints:
         yield known_flow(port, group_id, endpoint)
+        yield learn_flow(port, group_id, endpoint, port.affinity_timeout_s)
     yield unknown_flow(port, group_id)
-    yield learn_flow(port, group_id, port.affinity_timeout_s)
 
 
 def known_flow(port: ServicePort, group_id: int, endpoint: ServiceEndpoint) -> Flow:
     """The flow that gives a client the endpoint it had before, while that is still one of the usable ones."""
-    conditions = match(
-        **{
-            "eth_type": family(endpoint.endpoint_ip).eth_type,
-            REG_GROUP: group_id,
-            REG_ENDPOINT_IP: int(endpoint.endpoint_ip),
-            REG_ENDPOINT_PORT: endpoint.target_port,
-        }
-    )
+    conditions = _endpoint(group_id, endpoint)
     return Flow(AFFINITY_CHECK, AFFINITY_ENDPOINT, conditions, (to_endpoint(endpoint),), service_cookie(port.key))
 
 
@@ -63,8 +56,11 @@ def unknown_flow(port: ServicePort, group_id: int) -> Flow:
     return Flow(AFFINITY_CHECK, AFFINITY_NONE, conditions, (ToGroup(group_id),), service_cookie(port.key))
 
 
-def learn_flow(port: ServicePort, group_id: int, timeout_s: int) -> Flow:
-    """The flow that remembers which endpoint the group chose for this client."""
+def learn_flow(port: ServicePort, group_id: int, endpoint: ServiceEndpoint, timeout_s: int) -> Flow:
+    """The flow that remembers which endpoint the group chose for this client, and begins the connection.
+
+    The bucket cannot do that itself: of what sends a packet on, a bucket does one thing only.
+    """
     cookie = service_cookie(port.key)
     learn = Learn(
         SESSION_AFFINITY.name,
@@ -74,5 +70,15 @@ def learn_flow(port: ServicePort, group_id: int, timeout_s: int) -> Flow:
         same=(REG_GROUP, "ipv4_src"),
         remembered=(REG_ENDPOINT_IP, REG_ENDPOINT_PORT),
     )
-    conditions = match(eth_type=family(port.cluster_ip).eth_type, **{REG_GROUP: group_id})
-    return Flow(AFFINITY_LEARN, NORMAL, conditions, (learn,), cookie)
+    return Flow(AFFINITY_LEARN, NORMAL, _endpoint(group_id, endpoint), (learn, to_endpoint(endpoint)), cookie)
+
+
+def _endpoint(group_id: int, endpoint: ServiceEndpoint) -> Match:
+    return match(
+        **{
+            "eth_type": family(endpoint.endpoint_ip).eth_type,
+            REG_GROUP: group_id,
+            REG_ENDPOINT_IP: int(endpoint.endpoint_ip),
+            REG_ENDPOINT_PORT: endpoint.target_port,
+        }
+    )

@@ -276,6 +276,9 @@ def _check_actions(
                 raise PipelineError(f"{table_name}: {first} is wider than {second}")
             _check_prerequisite(table_name, eth_type, ip_proto, first)
             _check_prerequisite(table_name, eth_type, ip_proto, second)
+    # A bucket's actions are an action set, of which Open vSwitch carries out one only of those that send a packet on.
+    if table is BUCKET and sum(kind in (Resubmit, Conntrack) for kind, _, _ in shapes) != 1:
+        raise PipelineError("a bucket sends a packet on once")
 
 
 def _check_way(table: Table, kind: type[Action], target: str, last: bool) -> None:

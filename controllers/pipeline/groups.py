@@ -50,10 +50,10 @@ _FOR_SCORES = 1
 _MOST_BYTES = 0xFFFF
 _AROUND_BYTES = 24 + 16
 _BUCKET_BYTES = 16 + 24 + 24 + 24  # bucket, ct, nat, move
-_AFFINITY_BYTES = 16 + 16 + 16  # two set_fields, resubmit
+_AFFINITY_BUCKET_BYTES = 16 + 16 + 16 + 16  # bucket, two set_fields, resubmit
 
 MOST_ENDPOINTS = (_MOST_BYTES - _AROUND_BYTES) // _BUCKET_BYTES - 1
-MOST_ENDPOINTS_WITH_AFFINITY = (_MOST_BYTES - _AROUND_BYTES) // (_BUCKET_BYTES + _AFFINITY_BYTES) - 1
+MOST_ENDPOINTS_WITH_AFFINITY = (_MOST_BYTES - _AROUND_BYTES) // _AFFINITY_BUCKET_BYTES - 1
 
 
 def most_endpoints(affinity: bool) -> int:
@@ -151,7 +151,7 @@ def _endpoint_shares(slots: Sequence[int], endpoints: int) -> tuple[Fraction, ..
 def _choose(port: ServicePort, endpoint: ServiceEndpoint) -> tuple[Action, ...]:
     if port.affinity_timeout_s is None:
         return (to_endpoint(endpoint),)
-    return (*endpoint_registers(endpoint), Resubmit(AFFINITY_LEARN.name), to_endpoint(endpoint))
+    return (*endpoint_registers(endpoint), Resubmit(AFFINITY_LEARN.name))
 
 
 def endpoint_registers(endpoint: ServiceEndpoint) -> tuple[Action, ...]:

@@ -101,7 +101,13 @@ _DECLARED: tuple[tuple[str, str, str, str, str], ...] = (
         "Conntrack ToGroup",
         "SNAT",
     ),
-    ("AffinityLearn", f"eth_type {REG_GROUP}", "", "Learn", ""),
+    (
+        "AffinityLearn",
+        f"eth_type {REG_GROUP} {REG_ENDPOINT_IP} {REG_ENDPOINT_PORT}",
+        "",
+        "Learn Conntrack",
+        "SNAT",
+    ),
     (
         "Reject",
         f"{REG_MASQUERADE} {REG_CLIENT} eth_type",

@@ -34,7 +34,7 @@ NODE_PORTS = range(30000, 32768)
 # An OpenFlow message holds at most 65,535 bytes, and a group is one message: so many endpoints of one port of a Service
 # fit in (controllers.pipeline.groups counts the bytes).
 MAX_GROUP_ENDPOINTS = 743
-MAX_GROUP_ENDPOINTS_WITH_AFFINITY = 480
+MAX_GROUP_ENDPOINTS_WITH_AFFINITY = 1022
 
 _DEFAULT_CLUSTER_CIDR = IPv4Network("10.244.0.0/16")
 _DEFAULT_SERVICE_CIDR = IPv4Network("10.96.0.0/12")

@@ -107,6 +107,16 @@ def test_a_bucket_that_does_not_fit_is_refused() -> None:
         Bucket(1, (Resubmit("ServiceLB"),))
 
 
+def test_a_bucket_sends_a_packet_on_once() -> None:
+    """Open vSwitch carries out a bucket as an action set: with a resubmit in it, a ct would be passed over."""
+    conntrack = Conntrack(1, "SNAT", commit=True)
+    with pytest.raises(PipelineError, match="sends a packet on once"):
+        Bucket(1, (Resubmit("AffinityLearn"), conntrack))
+    with pytest.raises(PipelineError, match="sends a packet on once"):
+        Bucket(1, ())
+    assert Bucket(1, (conntrack,)).actions == (conntrack,)
+
+
 def test_a_network_matches_by_its_prefix() -> None:
     (entry,) = match(ipv4_dst=IPv4Network("10.244.1.0/24"))
     assert entry == FieldMatch("ipv4_dst", 0x0AF40100, 0xFFFFFF00)
