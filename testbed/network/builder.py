@@ -146,7 +146,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         testbed.wait_programmed()
         progress.advance("containers")
         kubelet.start()
-        testbed.wait_settled()
+        testbed.wait_at_rest()
         progress.advance()
         progress.finish()
         # What is there now stays: looking at it again and again would take tens of milliseconds in a large cluster,

@@ -54,6 +54,8 @@ def prepare_node(node: NodeNetwork) -> None:
     # What comes for a process of the node by a NodePort's number takes the turn through the bridge. Linux would find
     # the process's connection before it looks up the route, and does not forward what it has found a socket for.
     Path("/proc/sys/net/ipv4/ip_early_demux").write_text("0")
+    # Every client of a UDP Service without endpoints is told so, not one a second.
+    Path("/proc/sys/net/ipv4/icmp_ratelimit").write_text("0")
     via = ip_address(identity.VIRTUAL_NEXT_HOP)
     with netlink.Netlink() as kernel:
         index = kernel.index(identity.GATEWAY_INTERFACE)

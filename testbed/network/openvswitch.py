@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,19 @@ class VSwitch:
         return result
 
 
+def revise_cached_decisions(switches: Iterable[VSwitch]) -> None:
+    """Return when what the switches' datapaths have cached agrees with their flow tables as they were when asked.
+
+    A barrier does not say so: Open vSwitch revises its cache in rounds, one of which begins soon after a change. This
+    waits for the end of a round, which takes up to half a second. (``revalidator/purge`` would be quicker, but drops
+    what arrives meanwhile; ``revalidator/pause`` and ``resume`` would tell the end of the right round in a millisecond,
+    but under changes have left Open vSwitch 3.1 hanging.)
+    """
+    asked = list(switches)
+    with ThreadPoolExecutor(len(asked)) as pool:
+        list(pool.map(lambda switch: switch.appctl("revalidator/wait"), asked))
+
+
 def parse_port_packets(text: str) -> dict[int, tuple[int, int]]:
     """(received, sent) packets per OpenFlow port from the output of ``ovs-ofctl dump-ports``."""
     pattern = re.compile(r"port\s+\"?(\w+)\"?: rx pkts=(\d+).*?tx pkts=(\d+)", re.DOTALL)
@@ -208,7 +222,8 @@ def _configuration(switch: VSwitch, datapath: Datapath, controller: str) -> list
         "controller",
         BRIDGE,
         "connection_mode=out-of-band",
-        "inactivity_probe=5000",
+        # A switch that takes in 10,000 Services at once has no time for echoes meanwhile.
+        "inactivity_probe=15000",
         "max_backoff=1000",
     ]
     for table in TABLES.values():

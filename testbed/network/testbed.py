@@ -7,7 +7,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
@@ -29,7 +28,7 @@ from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.hosts import ClusterNet
 from testbed.network.kubelet import Kubelet
 from testbed.network.live_state import LiveState
-from testbed.network.openvswitch import Datapath, VSwitch
+from testbed.network.openvswitch import Datapath, VSwitch, revise_cached_decisions
 from testbed.network.place import Place
 from testbed.network.plan import Plan
 from testbed.network.service_agent import ServiceAgent
@@ -153,16 +152,10 @@ class Testbed:
 
     def _change_flows(self, mode: Mode) -> None:
         self.wait_confirmed([self._change_settings({"mode": mode})])
-        self._revise_cached_flows()
+        revise_cached_decisions(self.switches.values())
 
     def _change_settings(self, data: Mapping[str, str]) -> JsonObject:
         return self.store.patch(CONFIG_MAP, identity.CONFIG_NAME, {"data": data}, identity.CONFIG_NAMESPACE)
-
-    def _revise_cached_flows(self) -> None:
-        # The confirmed tables hold for new decisions; cached ones follow when they are revised. (Purging the caches
-        # would be quicker, but Open vSwitch drops what arrives meanwhile.)
-        with ThreadPoolExecutor(len(self.switches)) as pool:
-            list(pool.map(lambda switch: switch.appctl("revalidator/wait"), self.switches.values()))
 
     # -- Services -----------------------------------------------------------------------------------------------
 
@@ -186,7 +179,7 @@ class Testbed:
                 node_services.steer_node_ports(nodes, True)
         except netlink.NetlinkError as error:
             raise RunError(f"switching to the proxy {proxy}: {error}") from error
-        self._revise_cached_flows()
+        revise_cached_decisions(self.switches.values())
 
     def apply(self, objects: Iterable[JsonObject]) -> list[JsonObject]:
         """Create objects, or replace those that are there, and return them as stored.
@@ -226,10 +219,16 @@ class Testbed:
                 watch.next(left_s)
 
     def wait_settled(self, timeout_s: float = _SETTLE_S) -> None:
-        """Wait until everything follows from the objects as they are: pods, endpoints, names, flows, rules, routes.
+        """Wait until everything follows from the objects as they are: pods, endpoints, names, flows, rules, routes, and
+        what the bridges decided before has been revised.
 
         Pods need not be ready (see :meth:`wait_pods_ready`). Raises RunError after ``timeout_s``.
         """
+        self.wait_at_rest(timeout_s)
+        revise_cached_decisions(self.switches.values())
+
+    def wait_at_rest(self, timeout_s: float = _SETTLE_S) -> None:
+        """The same, but for cached decisions: enough where no packet has been sent yet."""
         deadline = time.monotonic() + timeout_s
         while True:
             version = self.store.resource_version

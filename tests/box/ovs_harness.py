@@ -45,7 +45,7 @@ from testbed.cluster.values import VXLAN_UDP_PORT, ClusterState, Mode, NetworkCo
 from testbed.cluster.view import cluster_state
 from testbed.network.box import run_sealed
 from testbed.network.builder import choose_datapath
-from testbed.network.openvswitch import VSwitch, start_all
+from testbed.network.openvswitch import VSwitch, revise_cached_decisions, start_all
 
 OPENFLOW_TCP_PORT = 6653
 _CONTROLLER_IP = "172.31.0.1"
@@ -296,8 +296,7 @@ class Cluster:
 
     def revise_cached(self) -> None:
         """Wait until the bridges have revised what they had cached: only then every packet meets the new flows."""
-        for switch in self.switches.values():
-            switch.appctl("revalidator/wait")
+        revise_cached_decisions(self.switches.values())
 
     def assert_exact(self) -> None:
         """Every bridge holds exactly the compiled flows, but for what connections have taught it, and groups."""

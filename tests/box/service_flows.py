@@ -29,7 +29,7 @@ from testbed.cluster.values import ClusterState, Mode, NodeNetwork, PodNetwork, 
 from testbed.cluster.view import cluster_state
 from testbed.network import netns
 from testbed.network.node_services import install_refusals, prepare_node, steer_node_ports
-from testbed.network.openvswitch import VSwitch
+from testbed.network.openvswitch import VSwitch, revise_cached_decisions
 from tests.box.ovs_harness import _ip, _no_offload, cluster_objects, dump_flows, start_bridges, start_networks
 
 OUTSIDE_NAMESPACE = "outside"
@@ -89,7 +89,7 @@ def update(switch: VSwitch, old: Program, new: Program) -> None:
         file.write("\n".join(lines) + "\n")
         file.flush()
         switch.ofctl("bundle", BRIDGE, file.name)
-    switch.appctl("revalidator/wait")
+    revise_cached_decisions([switch])
 
 
 def _group(group: Group) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -13,6 +12,7 @@ from testbed.cluster.kinds import SERVICE
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.values import MODES, Mode, ProxyName
 from testbed.network.netns import entered
+from testbed.network.openvswitch import revise_cached_decisions
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import EndpointRef
 from tests.box.clusters import cluster, plan_of, pod
@@ -40,8 +40,7 @@ def world_of(testbed: Testbed, proxy: ProxyName) -> World:
     def forget() -> None:
         # What a bridge has confirmed holds for new decisions; those that it has cached follow when they are revised.
         if proxy == "openflow":
-            with ThreadPoolExecutor(len(testbed.switches)) as pool:
-                list(pool.map(lambda switch: switch.appctl("revalidator/wait"), testbed.switches.values()))
+            revise_cached_decisions(testbed.switches.values())
 
     return World(
         testbed.store,
@@ -101,7 +100,6 @@ def pods_are_followed(testbed: Testbed, world: World) -> None:
         testbed.wait_settled()
         testbed.wait_pods_ready()
         testbed.wait_settled()
-        world.forget()
         serving = {pod.name for pod in testbed.state.pods if pod.name.startswith("whoami-")}
         assert len(serving) == replicas
         assert _who_answers(world, address, 20 * replicas) == serving
