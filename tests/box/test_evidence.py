@@ -8,11 +8,12 @@ import pytest
 
 from testbed.measure import evidence
 from testbed.measure.capture import capturing
-from testbed.measure.evidence import Finding
-from testbed.measure.probes.base import ECHO_PORT
+from testbed.measure.evidence import Asking, Finding
+from testbed.measure.expectation import expected_of
+from testbed.measure.probes.base import serve_echo
 from testbed.measure.process import Servers
 from testbed.network.testbed import Testbed
-from testbed.spec.endpoints import parse_endpoint
+from testbed.spec.endpoints import parse_endpoint, parse_target
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
 
@@ -32,14 +33,16 @@ TUNNELLED = {"same_leaf", "cross_leaf", "node_to_pod", "host_network_to_pod"}
 
 
 def taken(testbed: Testbed, servers: Servers, source_port: int = 23456) -> dict[str, Finding]:
-    ends = {name: (parse_endpoint(source), parse_endpoint(target)) for name, (source, target) in PATHS.items()}
-    for _, target in ends.values():
-        servers.echo(target, "udp", ECHO_PORT)
+    asked = {name: asking(testbed, servers, *ends) for name, ends in PATHS.items()}
     with capturing(testbed.uplinks()) as capture:
         return {
-            name: evidence.take(testbed, capture, source, target, source_port, f"evidence of {name}".encode())
-            for name, (source, target) in ends.items()
+            name: evidence.take(testbed, capture, each, source_port, f"evidence of {name}".encode())
+            for name, each in asked.items()
         }
+
+
+def asking(testbed: Testbed, servers: Servers, source: str, target: str) -> Asking:
+    return Asking(parse_endpoint(source), serve_echo(testbed, servers, parse_target(target), "udp"), "udp")
 
 
 def each_mode_is_proven() -> None:
@@ -74,13 +77,13 @@ def _other_source_ports_take_other_spines(testbed: Testbed, servers: Servers) ->
 
 
 def _the_wrong_mode_would_be_noticed(testbed: Testbed, servers: Servers) -> None:
-    source, target = parse_endpoint("a"), parse_endpoint("d")
+    asked = asking(testbed, servers, "a", "d")
     with capturing(testbed.uplinks()) as capture:
-        answered = evidence.send_probe(testbed, source, target, 23456, b"marker")
+        answered = evidence.send_probe(testbed, asked, 23456, b"marker")
         frames = capture.frames()
-    wanted = evidence.expected(testbed, source, target)
+    wanted = expected_of(testbed, asked.source, asked.destination)
     assert evidence.judge(wanted, frames, b"marker", answered).ok
-    routed = replace(wanted, mode="routed", encapsulated=False)
+    routed = replace(wanted, mode="routed")
     assert "VXLAN packets on the fabric in routed mode" in evidence.judge(routed, frames, b"marker", answered).detail
     assert "VNI 1 instead of 2" in evidence.judge(replace(wanted, vni=2), frames, b"marker", answered).detail
     assert not evidence.judge(wanted, frames, b"another marker", answered).ok

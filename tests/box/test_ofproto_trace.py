@@ -92,6 +92,9 @@ def packet_text(in_port: int, packet: Packet) -> str:
     return ",".join(words)
 
 
+FRAGMENT_TEXT = FIELDS["ip_frag"].match_text
+
+
 def read_packet(text: str) -> Packet:
     """The headers in a printed flow, without registers and what a packet here never varies in."""
     headers = [field for field in FIELDS.values() if not field.name.startswith(("reg", "ct_", "in_port"))]
@@ -107,7 +110,7 @@ def read_packet(text: str) -> Packet:
             by_text |= {"tp_src": FIELDS[transport.source], "tp_dst": FIELDS[transport.destination]}
         elif name == TTL_TEXT:
             packet["ip_ttl"] = int(value)
-        elif name in by_text:
+        elif name in by_text and name != FRAGMENT_TEXT:
             packet[by_text[name].name] = text_number(by_text[name], value)
     return packet
 
