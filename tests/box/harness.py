@@ -6,6 +6,7 @@ over it in a mount namespace that only the test has, so that the rootless box is
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import subprocess
@@ -17,6 +18,7 @@ from testbed.network.box import run_sealed
 
 PROJECT = Path(__file__).resolve().parents[2]
 ORDINARY_UID = 1000
+_LAST_WORDS_S = 5
 
 # Root tests both; an ordinary user can only test what an ordinary user does.
 USERS = ("root", "ordinary") if os.geteuid() == 0 else ("ordinary",)
@@ -51,27 +53,34 @@ def as_user(user: str, argv: Sequence[str]) -> list[str]:
 
 def run_in_box(function: Callable[[], None], user: str, timeout_s: float = 120) -> str:
     """Call ``function`` inside a box; fail with everything it printed if it raised. Returns what it printed."""
-    argv = [sys.executable, "-m", "tests.box.harness", f"{function.__module__}:{function.__name__}"]
-    done = subprocess.run(
-        as_user(user, argv),
-        cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    # Should it hang, it says where before it is given up.
+    target = f"{function.__module__}:{function.__name__}"
+    argv = [sys.executable, "-m", "tests.box.harness", target, str(timeout_s - _LAST_WORDS_S)]
+    try:
+        done = subprocess.run(
+            as_user(user, argv),
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    except subprocess.TimeoutExpired as expired:
+        output = expired.output.decode(errors="replace") if isinstance(expired.output, bytes) else expired.output
+        raise AssertionError(f"{function.__name__} as {user} did not end within {timeout_s:g} s:\n{output}") from None
     assert done.returncode == 0, f"{function.__name__} as {user} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
 
-def _main(target: str) -> int:
+def _main(target: str, limit_s: str) -> int:
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
 
     def body() -> int:
+        faulthandler.dump_traceback_later(float(limit_s))
         function()
         return 0
 
@@ -79,4 +88,4 @@ def _main(target: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main(sys.argv[1]))
+    raise SystemExit(_main(*sys.argv[1:]))
