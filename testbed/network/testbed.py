@@ -180,6 +180,10 @@ class Testbed:
         except netlink.NetlinkError as error:
             raise RunError(f"switching to the proxy {proxy}: {error}") from error
         revise_cached_decisions(self.switches.values())
+        # A connection whose end a bridge does not see would stay known there, open, for a day; and a client that comes
+        # again from the same port would be taken for it.
+        for switch in self.switches.values():
+            switch.appctl("dpctl/flush-conntrack")
 
     def apply(self, objects: Iterable[JsonObject]) -> list[JsonObject]:
         """Create objects, or replace those that are there, and return them as stored.
