@@ -13,6 +13,8 @@ needs=(
   "/usr/bin/iperf3 iperf3"
   "/usr/bin/sockperf sockperf"
   "/usr/sbin/nft nftables"
+  "/usr/sbin/iptables-restore iptables"
+  "/usr/sbin/conntrack conntrack"
   "/usr/sbin/ethtool ethtool"
   "/usr/sbin/nginx nginx-light"
   "/usr/bin/busybox busybox"
