@@ -57,23 +57,23 @@ def test_every_way_to_a_service(mode: Mode) -> None:
             cluster.program([web])
             cluster.assert_exact()
             for pod in (here, there, cluster.pod(1), cluster.pod(3)):
-                answers = [ask(namespace(pod), kind, CLUSTER_IP, 80) for _ in range(16)]
+                answers = [ask(namespace(pod), kind, CLUSTER_IP, 80) for _ in range(24)]
                 assert {who for who, _ in answers} == both
                 for who, client_ip in answers:  # a pod that reaches itself is masked from itself
                     on = cluster.node(pod.node_name)
                     itself = who == f"{pod.name}:{TARGET}"
                     assert client_ip == str(on.masquerade_ip if itself else pod.pod_ip)
             for node in (n1, n3):
-                answers = [ask(node.name, kind, CLUSTER_IP, 80) for _ in range(12)]
+                answers = [ask(node.name, kind, CLUSTER_IP, 80) for _ in range(24)]
                 assert {who for who, _ in answers} == both
                 assert {seen for _, seen in answers} == {str(node.masquerade_ip)}
             for target in (n1, n3):
                 for client in (OUTSIDE_NAMESPACE, namespace(here), namespace(there), "n1", "n2"):
-                    answers = [ask(client, kind, target.node_ip, 30080) for _ in range(12)]
+                    answers = [ask(client, kind, target.node_ip, 30080) for _ in range(24)]
                     assert {who for who, _ in answers} == both, (client, target)
                     assert {seen for _, seen in answers} == {str(target.masquerade_ip)}
             for pod in (here, there):
-                answers = [ask(namespace(pod), kind, LOAD_BALANCER_IP, 80) for _ in range(12)]
+                answers = [ask(namespace(pod), kind, LOAD_BALANCER_IP, 80) for _ in range(24)]
                 assert {who for who, _ in answers} == both
             # Directly, beside it: nothing is translated.
             assert ask(namespace(there), kind, cluster.pod(1).pod_ip, TARGET) == (

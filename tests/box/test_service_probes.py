@@ -132,7 +132,7 @@ def requests_see_pods_come_and_go_and_programming_is_timed() -> None:
     ]
     plan = plan_of("leaf_spine", objects, leaves=2, spines=1, nodes_per_leaf=1)
     events = [{"at_s": at_s, "scale": {"deployment": "web", "replicas": count}} for at_s, count in ((0.3, 1), (1.2, 4))]
-    fields = {"kind": "http", "duration_s": 2.5, "rate_per_s": 100.0, "keep_alive": False, "events": events}
+    fields = {"kind": "http", "duration_s": 4.0, "rate_per_s": 100.0, "keep_alive": False, "events": events}
     with cluster(plan) as testbed, Servers(testbed) as servers:
         settle(testbed)
         before = {each.name for each in testbed.state.pods}
@@ -140,7 +140,7 @@ def requests_see_pods_come_and_go_and_programming_is_timed() -> None:
             testbed.set_proxy(proxy)
             result = measured(testbed, servers, CLIENT, "service/web:80", **fields)
             down, up = result.happenings
-            assert len(result.requests) == 250
+            assert len(result.requests) == 400
             assert (len(down.removed), len(down.added)) == (2, 0)
             assert (len(up.removed), len(up.added)) == (0, 3)
             assert 300 <= down.written_ms < down.confirmed_ms <= up.written_ms
