@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from controllers.ryu_app.framework import hub
 from testbed.cluster.client import ApiClient
-from testbed.cluster.identity import STATUS_NAME, STATUS_NAMESPACE
-from testbed.cluster.kinds import CONFIG_MAP
-from testbed.cluster.objects import config_map
-from testbed.cluster.status import ApiError, NotFound
+from testbed.cluster.identity import STATUS_NAME
+from testbed.cluster.status import ApiError
+from testbed.cluster.status_map import StatusMap
 
 LOG = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ class Reporter:
 
     def __init__(self, api: ApiClient, on_inherited: Callable[[dict[str, str] | None], None]) -> None:
         """``on_inherited`` is called once, with what an earlier controller has reported; None if there was none."""
-        self._api, self._on_inherited = api, on_inherited
+        self._map, self._on_inherited = StatusMap(api, STATUS_NAME), on_inherited
         self._wanted: dict[str, str] = {}
         self._waiting = hub.Queue()
 
@@ -41,12 +40,12 @@ class Reporter:
         while True:
             try:
                 if written is None:
-                    existing = self._existing()
+                    existing = self._map.existing()
                     written = existing or {}
                     if first:
                         self._on_inherited(existing)
                 else:
-                    written = self._write(written)
+                    written = self._map.write(written, self._wanted)
                 failing = first = False
             except (OSError, http.client.HTTPException, ApiError) as error:
                 if not failing:
@@ -55,18 +54,3 @@ class Reporter:
                 hub.sleep(_RETRY_S)
             if written == self._wanted:
                 self._waiting.get()
-
-    def _existing(self) -> dict[str, str] | None:
-        try:
-            return dict(self._api.get(CONFIG_MAP, STATUS_NAME, STATUS_NAMESPACE).get("data") or {})
-        except NotFound:
-            self._api.create(config_map(STATUS_NAMESPACE, STATUS_NAME, {}))
-            return None
-
-    def _write(self, written: dict[str, str]) -> dict[str, str]:
-        wanted = self._wanted
-        changes: dict[str, str | None] = {key: text for key, text in wanted.items() if written.get(key) != text}
-        changes |= dict.fromkeys(written.keys() - wanted.keys())
-        if changes:
-            self._api.patch(CONFIG_MAP, STATUS_NAME, {"data": changes}, STATUS_NAMESPACE)
-        return wanted

@@ -10,10 +10,9 @@ import logging
 import threading
 
 from testbed.cluster.client import ApiClient
-from testbed.cluster.identity import PROXY_STATUS_NAME, STATUS_NAMESPACE
-from testbed.cluster.kinds import CONFIG_MAP
-from testbed.cluster.objects import config_map
-from testbed.cluster.status import ApiError, NotFound
+from testbed.cluster.identity import PROXY_STATUS_NAME
+from testbed.cluster.status import ApiError
+from testbed.cluster.status_map import StatusMap
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ class Reporter:
     """Reports in a thread of its own, so that no node waits for the API."""
 
     def __init__(self, api: ApiClient) -> None:
-        self._api = api
+        self._map = StatusMap(api, PROXY_STATUS_NAME)
         self._wanted: dict[str, str] = {}
         self._changed = threading.Event()
 
@@ -40,7 +39,7 @@ class Reporter:
         while True:
             self._changed.clear()
             try:
-                written = self._existing() if written is None else self._write(written)
+                written = (self._map.existing() or {}) if written is None else self._map.write(written, self._wanted)
                 failing = False
             except (OSError, http.client.HTTPException, ApiError) as error:
                 if not failing:
@@ -49,18 +48,3 @@ class Reporter:
                 self._changed.wait(_RETRY_S)
             if written == self._wanted:
                 self._changed.wait()
-
-    def _existing(self) -> dict[str, str]:
-        try:
-            return dict(self._api.get(CONFIG_MAP, PROXY_STATUS_NAME, STATUS_NAMESPACE).get("data") or {})
-        except NotFound:
-            self._api.create(config_map(STATUS_NAMESPACE, PROXY_STATUS_NAME, {}))
-            return {}
-
-    def _write(self, written: dict[str, str]) -> dict[str, str]:
-        wanted = self._wanted
-        changes: dict[str, str | None] = {key: text for key, text in wanted.items() if written.get(key) != text}
-        changes |= dict.fromkeys(written.keys() - wanted.keys())
-        if changes:
-            self._api.patch(CONFIG_MAP, PROXY_STATUS_NAME, {"data": changes}, STATUS_NAMESPACE)
-        return wanted
