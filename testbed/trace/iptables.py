@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_network
 
-from testbed.trace.netfilter import Hook, Meeting, Ruling
-from testbed.trace.values import Fate, FiveTuple, Packet, Step
+from testbed.trace.netfilter import Decided, Evaluation, Hook, Meeting, Ruling, Unreadable
 
 _HOOKS: Mapping[str, Hook] = {
     "PREROUTING": "prerouting",
@@ -38,10 +37,6 @@ _WITHOUT_VALUE = {"--random", "--random-fully", "--persistent", "--rcheck", "--u
 
 # Options of the match ``recent``, judged together.
 _REMEMBERING = {"--set", "--rcheck", "--update", "--name", "--seconds", "--reap", "--mask", "--rsource"}
-
-
-class Unreadable(Exception):
-    """A match or a target that this module does not know."""
 
 
 @dataclass(frozen=True)
@@ -135,37 +130,15 @@ def _parse_rule(text: str, words: Sequence[str]) -> Rule:
     return Rule(text, tuple(conditions), target, for_good, options)
 
 
-class _Decided(Exception):
-    """A rule ends the evaluation."""
-
-    def __init__(self, fate: Fate | None, reason: str = "") -> None:
-        super().__init__(reason)
-        self.fate, self.reason = fate, reason
-
-
-class _Evaluation:
+class _Evaluation(Evaluation):
     def __init__(self, chain: Chain, meeting: Meeting) -> None:
-        self._chain, self._meeting = chain, meeting
-        self._packet: Packet = meeting.packet
-        self._steps: list[Step] = []
-        self._path: list[str] = []
-
-    def run(self) -> Ruling:
-        try:
-            self._run_chain(self._chain.name)
-            if self._chain.table.policies.get(self._chain.name) == "DROP":
-                raise _Decided("dropped", f"{self._where()}: policy DROP")
-        except _Decided as decided:
-            return Ruling(self._packet, tuple(self._steps), decided.fate, decided.reason)
-        return Ruling(self._packet, tuple(self._steps))
-
-    def _where(self) -> str:
-        return f"iptables table {self._chain.table.name}, chain {' > '.join(self._path or [self._chain.name])}"
+        table = chain.table
+        super().__init__(meeting, f"iptables table {table.name}", chain.name, table.policies[chain.name], chain.wanted)
+        self._rules = table.rules
 
     def _run_chain(self, name: str) -> None:
-        """Run a chain to its end, or to the rule that ends it."""
         self._path.append(name)
-        rules = self._chain.table.rules[name]
+        rules = self._rules[name]
         for position, rule in enumerate(rules):
             try:
                 if rule.probability is not None:
@@ -176,8 +149,7 @@ class _Evaluation:
                 elif self._matches(rule) and self._carry_out(rule):
                     break
             except Unreadable as error:
-                said = f"{self._where()}: cannot judge “{rule.text}” ({error}); passed over"
-                self._steps.append(Step("note", said, {"rule": rule.text}))
+                self._pass_over(rule.text, error, {"rule": rule.text})
         self._path.pop()
 
     def _choose(self, rules: Sequence[Rule]) -> Rule:
@@ -194,49 +166,42 @@ class _Evaluation:
                 left -= share
                 if rule.probability is None:
                     break
-        wanted = str(self._chain.wanted)
-        chosen = next((one for one in found if one.partition(":")[0] == wanted), next(iter(found)))
-        others = [f"{target} {share:.1%}" for target, share in shares.items() if target != chosen]
-        said = f"random choice: {chosen} {shares[chosen]:.1%}" + (f"; else {', '.join(others)}" if others else "")
-        self._steps.append(Step("group", said, {"chosen": chosen, "candidates": shares}))
-        return found[chosen]
+        return found[self._follow(shares)]
 
     def _leads_to(self, rule: Rule) -> str:
         """Where a rule leads: the address that its chain translates to, or the chain's name."""
-        for inner in self._chain.table.rules.get(rule.target, ()):
+        for inner in self._rules.get(rule.target, ()):
             if "--to-destination" in inner.options:
                 return inner.options["--to-destination"]
         return rule.target
 
     def _carry_out(self, rule: Rule) -> bool:
         """Do what a rule says; True when it ends its chain."""
-        target, said = rule.target, f"{self._where()}: {rule.text}"
-        if target in self._chain.table.rules:
+        target = rule.target
+        if target in self._rules:
             self._run_chain(target)
             return rule.goes_for_good
         if target == "RETURN":
             return True
         if target == "ACCEPT":
-            raise _Decided(None)
+            raise Decided(None)
         if target == "DROP":
-            raise _Decided("dropped", said)
+            raise Decided("dropped", self._told(rule.text))
         if target == "REJECT":
-            raise _Decided("refused", said)
+            raise Decided("refused", self._told(rule.text))
         if target == "MARK":
             value, _, mask = rule.options["--set-xmark"].partition("/")
             keep = ~int(mask or "0xffffffff", 0) & 0xFFFFFFFF
-            mark = (self._packet.mark & keep) ^ int(value, 0)
-            self._packet = replace(self._packet, mark=mark)
-            self._steps.append(Step("netfilter", said, {"rule": rule.text, "mark": mark}))
+            self._set_mark(rule.text, (self._packet.mark & keep) ^ int(value, 0))
             return False
         if target in ("DNAT", "SNAT", "MASQUERADE", "REDIRECT"):
-            self._translate(rule, said)
-            raise _Decided(None)
+            self._translate(rule)
+            raise Decided(None)
         if target in ("", "LOG"):
             return False
         raise Unreadable(f"target {target}")
 
-    def _translate(self, rule: Rule, said: str) -> None:
+    def _translate(self, rule: Rule) -> None:
         before = self._packet.tuple
         address, _, number = (rule.options.get("--to-destination") or rule.options.get("--to-source") or "").partition(
             ":"
@@ -252,16 +217,7 @@ class _Evaluation:
             own = self._meeting.device_addresses
             source = IPv4Address(address) if address else IPv4Address(own[0]) if own else before.source
             after = replace(before, source=source, source_port=int(number) if number else before.source_port)
-        self._steps.append(Step("netfilter", f"{said}: translated to {after}", self._data(rule, before, after)))
-        self._packet = replace(self._packet, tuple=after)
-
-    def _data(self, rule: Rule, before: FiveTuple, after: FiveTuple) -> dict[str, str]:
-        return {
-            "rule": rule.text,
-            "before": str(before),
-            "after": str(after),
-            "translated_at": self._meeting.hook,
-        }
+        self._translate_to(rule.text, after)
 
     # -- matches ------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,11 @@ Chains of nftables and of iptables are asked in the order of their priorities, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from ipaddress import IPv4Address
+from typing import Any, Literal, Protocol
 
 from testbed.trace.conntrack import Connections, Entry, Found
 from testbed.trace.values import Fate, FiveTuple, Packet, Step
@@ -59,6 +61,72 @@ class BaseChain(Protocol):
     def ask(self, meeting: Meeting) -> Ruling:
         """What the chain, with those it leads to, makes of a packet."""
         ...
+
+
+class Unreadable(Exception):
+    """Something in a rule that the module of its kind does not know."""
+
+
+class Decided(Exception):
+    """A rule ends the evaluation. ``fate`` is None when the packet goes on."""
+
+    def __init__(self, fate: Fate | None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.fate, self.reason = fate, reason
+
+
+class Evaluation(ABC):
+    """One packet's way through the rules of a base chain. How they are written, the two subclasses know.
+
+    ``table`` and ``policy`` are as the steps and reasons name them; ``wanted`` is the endpoint to follow of several.
+    """
+
+    def __init__(self, meeting: Meeting, table: str, chain: str, policy: str, wanted: IPv4Address | None) -> None:
+        self._meeting, self._table_words, self._first_chain = meeting, table, chain
+        self._policy, self._wanted = policy, wanted
+        self._packet: Packet = meeting.packet
+        self._steps: list[Step] = []
+        self._path: list[str] = []
+
+    def run(self) -> Ruling:
+        """What the chain, with those it leads to, makes of the packet."""
+        try:
+            self._run_chain(self._first_chain)
+            if self._policy.lower() == "drop":
+                raise Decided("dropped", self._told(f"policy {self._policy}"))
+        except Decided as decided:
+            return Ruling(self._packet, tuple(self._steps), decided.fate, decided.reason)
+        return Ruling(self._packet, tuple(self._steps))
+
+    @abstractmethod
+    def _run_chain(self, name: str) -> None:
+        """Run a chain to its end, or to the rule that ends it; raises :class:`Decided`."""
+
+    def _told(self, text: str) -> str:
+        """A text, a rule's for example, with the chains that led to it."""
+        return f"{self._table_words}, chain {' > '.join(self._path or [self._first_chain])}: {text}"
+
+    def _pass_over(self, rule: str, error: Unreadable, data: Mapping[str, Any]) -> None:
+        self._steps.append(Step("note", self._told(f"cannot judge “{rule}” ({error}); passed over"), data))
+
+    def _set_mark(self, rule: str, mark: int) -> None:
+        self._packet = replace(self._packet, mark=mark)
+        self._steps.append(Step("netfilter", self._told(rule), {"rule": rule, "mark": mark}))
+
+    def _translate_to(self, rule: str, after: FiveTuple) -> None:
+        before, hook = self._packet.tuple, self._meeting.hook
+        data = {"rule": rule, "before": str(before), "after": str(after), "translated_at": hook}
+        self._steps.append(Step("netfilter", f"{self._told(rule)}: translated to {after}", data))
+        self._packet = replace(self._packet, tuple=after)
+
+    def _follow(self, shares: Mapping[str, float]) -> str:
+        """Which outcome of a random choice is followed, with a step that shows them all with their probabilities."""
+        wanted = str(self._wanted)
+        chosen = next((one for one in shares if one.partition(":")[0] == wanted), next(iter(shares)))
+        others = [f"{target} {share:.1%}" for target, share in shares.items() if target != chosen]
+        said = f"random choice: {chosen} {shares[chosen]:.1%}" + (f"; else {', '.join(others)}" if others else "")
+        self._steps.append(Step("group", said, {"chosen": chosen, "candidates": shares}))
+        return chosen
 
 
 class Namespace(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
-from testbed.trace.netfilter import Hook, Meeting, Ruling
-from testbed.trace.values import PROTOCOL_NUMBERS, Fate, Packet, Step
+from testbed.trace.netfilter import Decided, Evaluation, Hook, Meeting, Ruling, Unreadable
+from testbed.trace.values import PROTOCOL_NUMBERS
 
 Json = Mapping[str, Any]
 RuleKey = tuple[str, str, int]  # "ip kube-proxy", chain, handle
@@ -20,10 +20,6 @@ _FAMILIES = ("ip", "inet")
 # Statements without effect on the packet.
 _IGNORED = {"counter", "log", "limit", "set", "comment", "notrack", "flow"}
 _MOST_JUMPS = 64
-
-
-class Unreadable(Exception):
-    """An expression or statement that this module does not know."""
 
 
 @dataclass
@@ -104,46 +100,22 @@ def rule_texts(listing: str) -> dict[RuleKey, str]:
     return found
 
 
-class _Decided(Exception):
-    """A rule ends the evaluation."""
-
-    def __init__(self, fate: Fate | None, reason: str = "") -> None:
-        super().__init__(reason)
-        self.fate, self.reason = fate, reason
-
-
-class _Evaluation:
+class _Evaluation(Evaluation):
     def __init__(self, chain: Chain, meeting: Meeting) -> None:
-        self._chain, self._meeting = chain, meeting
-        self._packet: Packet = meeting.packet
-        self._steps: list[Step] = []
-        self._path: list[str] = []
-
-    def run(self) -> Ruling:
-        try:
-            self._run_chain(self._chain.name)
-            if self._chain.policy == "drop":
-                raise _Decided("dropped", f"{self._where()}: policy drop")
-        except _Decided as decided:
-            return Ruling(self._packet, tuple(self._steps), decided.fate, decided.reason)
-        return Ruling(self._packet, tuple(self._steps))
-
-    def _where(self) -> str:
-        table = self._chain.table
-        return f"nftables table {table.family} {table.name}, chain {' > '.join(self._path or [self._chain.name])}"
+        table = f"nftables table {chain.table.family} {chain.table.name}"
+        super().__init__(meeting, table, chain.name, chain.policy, chain.wanted)
+        self._table, self._texts = chain.table, chain.texts
 
     def _run_chain(self, name: str) -> None:
-        """Run a chain to its end, or to the rule that ends it."""
         if len(self._path) > _MOST_JUMPS:
             raise Unreadable("a loop of chains")
         self._path.append(name)
         try:
-            for rule in self._chain.table.rules.get(name, ()):
+            for rule in self._table.rules.get(name, ()):
                 try:
                     ended = self._run_rule(rule)
                 except Unreadable as error:
-                    said = f"{self._where()}: cannot judge “{self._text(rule)}” ({error}); passed over"
-                    self._steps.append(Step("note", said, {"handle": rule["handle"]}))
+                    self._pass_over(self._text(rule), error, {"handle": rule["handle"]})
                     continue
                 if ended:
                     return
@@ -151,9 +123,8 @@ class _Evaluation:
             self._path.pop()
 
     def _text(self, rule: Json) -> str:
-        table = self._chain.table
-        key = f"{table.family} {table.name}", rule["chain"], rule["handle"]
-        return self._chain.texts.get(key, f"handle {rule['handle']}")
+        key = f"{self._table.family} {self._table.name}", rule["chain"], rule["handle"]
+        return self._texts.get(key, f"handle {rule['handle']}")
 
     def _run_rule(self, rule: Json) -> bool:
         """Carry out a rule; True when it ends its chain."""
@@ -171,9 +142,9 @@ class _Evaluation:
                 self._mangle(rule, body)
             elif name in ("dnat", "snat", "masquerade", "redirect"):
                 self._translate(rule, name, body)
-                raise _Decided(None)
+                raise Decided(None)
             elif name == "reject":
-                raise _Decided("refused", f"{self._where()}: {self._text(rule)}")
+                raise Decided("refused", self._told(self._text(rule)))
             elif name in ("accept", "drop", "return", "jump", "goto", "continue"):
                 return self._verdict(rule, {name: body})
             elif name not in _IGNORED:
@@ -183,9 +154,9 @@ class _Evaluation:
     def _verdict(self, rule: Json, verdict: Json) -> bool:
         ((name, body),) = verdict.items()
         if name == "accept":
-            raise _Decided(None)
+            raise Decided(None)
         if name == "drop":
-            raise _Decided("dropped", f"{self._where()}: {self._text(rule)}")
+            raise Decided("dropped", self._told(self._text(rule)))
         if name == "return":
             return True
         if name in ("jump", "goto"):
@@ -204,9 +175,7 @@ class _Evaluation:
         if not isinstance(mark, int):
             raise Unreadable(f"mark {mark}")
         if mark != self._packet.mark:
-            self._packet = replace(self._packet, mark=mark)
-            said = f"{self._where()}: {self._text(rule)}"
-            self._steps.append(Step("netfilter", said, {"rule": self._text(rule), "mark": mark}))
+            self._set_mark(self._text(rule), mark)
 
     def _translate(self, rule: Json, name: str, body: Json) -> None:
         known = self._packet.tuple
@@ -222,15 +191,7 @@ class _Evaluation:
             elif self._meeting.device_addresses:
                 address = IPv4Address(self._meeting.device_addresses[0])
             after = replace(known, source=address, source_port=self._port(body, known.source_port))
-        data = {
-            "rule": self._text(rule),
-            "before": str(known),
-            "after": str(after),
-            "translated_at": self._meeting.hook,
-        }
-        said = f"{self._where()}: {self._text(rule)}: translated to {after}"
-        self._steps.append(Step("netfilter", said, data))
-        self._packet = replace(self._packet, tuple=after)
+        self._translate_to(self._text(rule), after)
 
     def _port(self, body: Json, otherwise: int) -> int:
         if "port" not in body:
@@ -258,7 +219,7 @@ class _Evaluation:
 
     def _equals(self, left: Any, right: Any) -> bool:
         if isinstance(right, str) and right.startswith("@"):
-            return any(self._equals(left, _element(one)) for one in self._chain.table.sets.get(right[1:], ()))
+            return any(self._equals(left, _element(one)) for one in self._table.sets.get(right[1:], ()))
         if isinstance(right, list):
             return any(self._equals(left, one) for one in right)
         if isinstance(right, dict):
@@ -370,7 +331,7 @@ class _Evaluation:
 
     def _mapped(self, key: Any, data: Any, expression: Any) -> Any:
         """What a map has for a key; of a random choice, what is followed, with a step that shows all of it."""
-        members = self._chain.table.sets.get(data[1:], []) if isinstance(data, str) else data["set"]
+        members = self._table.sets.get(data[1:], []) if isinstance(data, str) else data["set"]
         pairs = [(_element(member[0]), member[1]) for member in members]
         if isinstance(expression, dict) and "numgen" in expression:
             return self._choose(pairs, expression["numgen"]["mod"])
@@ -386,17 +347,12 @@ class _Evaluation:
             verdicts.setdefault(target, verdict)
         if not verdicts:
             return None
-        wanted = str(self._chain.wanted)
-        chosen = next((one for one in verdicts if one.partition(":")[0] == wanted), next(iter(verdicts)))
-        others = [f"{target} {share:.1%}" for target, share in shares.items() if target != chosen]
-        said = f"random choice: {chosen} {shares[chosen]:.1%}" + (f"; else {', '.join(others)}" if others else "")
-        self._steps.append(Step("group", said, {"chosen": chosen, "candidates": shares}))
-        return verdicts[chosen]
+        return verdicts[self._follow(shares)]
 
     def _target(self, verdict: Json) -> str:
         """Where a verdict leads: the address that its chain translates to, or the chain's name."""
         chain = next((body["target"] for name, body in verdict.items() if name in ("jump", "goto")), "")
-        for rule in self._chain.table.rules.get(chain, ()):
+        for rule in self._table.rules.get(chain, ()):
             for statement in rule["expr"]:
                 body = statement.get("dnat") if isinstance(statement, dict) else None
                 if body:
