@@ -12,6 +12,7 @@ from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, SERVICE
 from testbed.cluster.values import ClusterState
 from testbed.cluster.view import ClusterView, StateError
+from testbed.proxy import transactions
 from testbed.proxy.iptables import IptablesRules
 from testbed.proxy.ipvs import IpvsRules, Scheduler
 from testbed.proxy.nftables import NftablesRules
@@ -39,9 +40,10 @@ class ProxyApp:
     """
 
     def __init__(self, api: ApiClient, folder: Path, scheduler: Scheduler) -> None:
+        limit = transactions.limit()
         self._rules: dict[str, Rules] = {
-            "iptables": IptablesRules(),
-            "nftables": NftablesRules(),
+            "iptables": IptablesRules(limit),
+            "nftables": NftablesRules(limit),
             "ipvs": IpvsRules(scheduler),
         }
         self._folder = folder

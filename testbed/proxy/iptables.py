@@ -11,10 +11,11 @@ may see answers of connections that did not begin there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from testbed.cluster.values import NetworkConfig, NodeNetwork, ServiceEndpoint, ServicePort
+from testbed.proxy import transactions
 from testbed.proxy.names import endpoint_text, iptables_chain, iptables_endpoint_chain, service_port_name
 from testbed.proxy.rules import Change, Command, Pieces
 
@@ -70,7 +71,14 @@ class Base:
 
 
 class IptablesRules:
-    """See :class:`testbed.proxy.rules.Rules`."""
+    """See :class:`testbed.proxy.rules.Rules`.
+
+    With a ``limit`` no transaction is longer (see :mod:`testbed.proxy.transactions`). Then the shared chains are not
+    written anew, as kube-proxy does, but changed rule by rule.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
 
     def depends_on_node(self, port: ServicePort) -> bool:
         return port.internal_local or port.external_local
@@ -97,38 +105,39 @@ class IptablesRules:
         )
 
     def install(self, base: Base, pieces: Iterable[Piece]) -> tuple[Command, ...]:
-        return install_chains(dict(base.chains) | _whole(base, tuple(pieces)), _JUMPS)
+        if self._limit is None:
+            return install_chains(dict(base.chains) | _whole(base, tuple(pieces)), _JUMPS)
+        nothing = install_chains(dict(base.chains) | _whole(base, ()), _JUMPS)
+        return (*nothing, *self._piecemeal([Change(None, piece) for piece in pieces], self._limit))
 
     def update(
         self, base: Base, changes: Iterable[Change], pieces: Callable[[], Iterable[Piece]]
     ) -> tuple[Command, ...]:
-        written: dict[Chain, tuple[str, ...]] = {}
-        gone: list[Chain] = []
-        touched: set[Chain] = set()
-        for old, new in changes:
-            old_chains, new_chains = (piece.chains if piece else {} for piece in (old, new))
-            written |= {chain: rules for chain, rules in new_chains.items() if old_chains.get(chain) != rules}
-            gone += old_chains.keys() - new_chains.keys()
-            old_entries, new_entries = (piece.entries if piece else {} for piece in (old, new))
-            touched |= {
-                chain
-                for chain in old_entries.keys() | new_entries.keys()
-                if old_entries.get(chain) != new_entries.get(chain)
-            }
+        changes = list(changes)
+        if self._limit is not None:
+            return self._piecemeal(changes, self._limit)
+        written, gone = _own_chains(changes)
+        touched = {chain for change in changes for chain, _, _ in _changed_entries(change)}
         if touched:
-            whole = _whole(base, tuple(pieces()), touched)
-            written |= whole
+            written |= _whole(base, tuple(pieces()), touched)
         return (Command(_RESTORE, restore_text(written, gone=sorted(gone))),) if written or gone else ()
+
+    def _piecemeal(self, changes: list[Change], limit: int) -> tuple[Command, ...]:
+        """One call of the program, many transactions."""
+        batches = transactions.batches(changes, lambda change: len(_rule_by_rule([change], None)), limit)
+        text = "".join(_rule_by_rule(batch, limit) for batch in batches)
+        return (Command(_RESTORE, text),) if text else ()
 
     def remove(self, pieces: Iterable[Piece]) -> tuple[Command, ...]:
         chains = [chain for piece in pieces for chain in piece.chains]
-        return remove_chains([*chains, *MASQUERADE_CHAINS, _SERVICES, _NODE_PORTS, _REFUSED, _REFUSED_OUTSIDE], _JUMPS)
+        chains += [*MASQUERADE_CHAINS, _SERVICES, _NODE_PORTS, _REFUSED, _REFUSED_OUTSIDE]
+        return remove_chains(chains, _JUMPS, self._limit)
 
     def listing(self) -> Command | None:
         return LISTING
 
     def purge(self, listing: str) -> tuple[Command, ...]:
-        return purge_chains(listing)
+        return purge_chains(listing, self._limit)
 
 
 Jumps = tuple[tuple[str, str, str, str], ...]
@@ -140,16 +149,16 @@ def install_chains(chains: Mapping[Chain, tuple[str, ...]], jumps: Jumps) -> tup
     return (Command(_RESTORE, restore_text(chains, calls)),)
 
 
-def remove_chains(chains: Iterable[Chain], jumps: Jumps) -> tuple[Command, ...]:
+def remove_chains(chains: Iterable[Chain], jumps: Jumps, limit: int | None = None) -> tuple[Command, ...]:
     """Take away the jumps, then the chains."""
     calls = [(table, f"-D {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
-    return (Command(_RESTORE, restore_text({}, calls, sorted(chains))),)
+    return (Command(_RESTORE, restore_text({}, calls, sorted(chains), limit)),)
 
 
 LISTING = Command(("iptables-save",), "")
 
 
-def purge_chains(listing: str) -> tuple[Command, ...]:
+def purge_chains(listing: str, limit: int | None = None) -> tuple[Command, ...]:
     """Take away all that ``iptables-save`` lists of chains whose names begin as ours do, and of jumps into them."""
     calls: list[tuple[str, str]] = []
     chains: list[Chain] = []
@@ -161,15 +170,19 @@ def purge_chains(listing: str) -> tuple[Command, ...]:
             chains.append((table, line[1:].split()[0]))
         elif line.startswith("-A ") and not line.startswith("-A KUBE-") and " -j KUBE-" in line:
             calls.append((table, f"-D {line[3:]}"))
-    return (Command(_RESTORE, restore_text({}, calls, chains)),) if chains or calls else ()
+    return (Command(_RESTORE, restore_text({}, calls, chains, limit)),) if chains or calls else ()
 
 
 def restore_text(
-    written: Mapping[Chain, tuple[str, ...]], calls: Iterable[tuple[str, str]] = (), gone: Iterable[Chain] = ()
+    written: Mapping[Chain, tuple[str, ...]],
+    calls: Iterable[tuple[str, str]] = (),
+    gone: Iterable[Chain] = (),
+    limit: int | None = None,
 ) -> str:
     """Input of ``iptables-restore --noflush``: chains named in it are emptied, or made, and then filled.
 
-    ``calls`` are lines about the built-in chains; ``gone`` are chains to delete, which by then nothing refers to.
+    ``calls`` are lines about chains that others have a part in; ``gone`` are chains to delete, which by then nothing
+    refers to. Each table is one transaction, or several if it is longer than the limit.
     """
     calls, gone = list(calls), list(gone)
     text: list[str] = []
@@ -177,17 +190,46 @@ def restore_text(
         # Sorted: iptables 1.8 keeps its chains so, and takes three times as long to sort 20,000 in itself.
         named = sorted(chain for chain in written if chain[0] == table)
         dropped = [chain for chain in gone if chain[0] == table]
-        lines = [line for where, line in calls if where == table]
-        if not (named or dropped or lines):
-            continue
-        text.append(f"*{table}")
-        text += [f":{name} - [0:0]" for _, name in (*named, *dropped)]
-        text += lines
+        lines = [f":{name} - [0:0]" for _, name in (*named, *dropped)]
         for chain in named:
-            text += [f"-A {chain[1]} {rule}" for rule in written[chain]]
-        text += [f"-X {name}" for _, name in dropped]
-        text.append("COMMIT")
-    return "\n".join(text) + "\n"
+            lines += [f"-A {chain[1]} {rule}" for rule in written[chain]]
+        lines += [line for where, line in calls if where == table]
+        lines += [f"-X {name}" for _, name in dropped]
+        for part in transactions.parts(lines, limit):
+            text += [f"*{table}", *part, "COMMIT"]
+    return "".join(f"{line}\n" for line in text)
+
+
+def _own_chains(changes: Iterable[Change]) -> tuple[dict[Chain, tuple[str, ...]], list[Chain]]:
+    """The chains that only one piece has: those to write, and those that are gone."""
+    written: dict[Chain, tuple[str, ...]] = {}
+    gone: list[Chain] = []
+    for old, new in changes:
+        old_chains, new_chains = (piece.chains if piece else {} for piece in (old, new))
+        written |= {chain: rules for chain, rules in new_chains.items() if old_chains.get(chain) != rules}
+        gone += old_chains.keys() - new_chains.keys()
+    return written, gone
+
+
+def _changed_entries(change: Change) -> Iterator[tuple[Chain, tuple[str, ...], tuple[str, ...]]]:
+    """The shared chains in which a piece has other rules than before: those before, and those now."""
+    old_entries, new_entries = (piece.entries if piece else {} for piece in change)
+    for chain in sorted(old_entries.keys() | new_entries.keys()):
+        old, new = old_entries.get(chain, ()), new_entries.get(chain, ())
+        if old != new:
+            yield chain, old, new
+
+
+def _rule_by_rule(changes: list[Change], limit: int | None) -> str:
+    """Changes with nothing of shared chains but the rules that differ. New ones go first: a chain's endings stay last,
+    and among Services the order means nothing, for no packet is meant by the rules of two."""
+    written, gone = _own_chains(changes)
+    calls: list[tuple[str, str]] = []
+    for change in changes:
+        for (table, name), old, new in _changed_entries(change):
+            calls += [(table, f"-D {name} {rule}") for rule in old if rule not in new]
+            calls += [(table, f"-I {name} 1 {rule}") for rule in new if rule not in old]
+    return restore_text(written, calls, sorted(gone), limit)
 
 
 def _whole(base: Base, pieces: tuple[Piece, ...], only: set[Chain] | None = None) -> dict[Chain, tuple[str, ...]]:

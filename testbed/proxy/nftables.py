@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from testbed.cluster.values import NetworkConfig, NodeNetwork, ServiceEndpoint, ServicePort
+from testbed.proxy import transactions
 from testbed.proxy.names import nftables_endpoint_name, nftables_name
 from testbed.proxy.rules import Change, Command, Pieces
 
@@ -46,7 +47,13 @@ class Piece:
 
 
 class NftablesRules:
-    """See :class:`testbed.proxy.rules.Rules`."""
+    """See :class:`testbed.proxy.rules.Rules`.
+
+    With a ``limit`` no transaction is longer (see :mod:`testbed.proxy.transactions`), unless one port's rules are.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
 
     def depends_on_node(self, port: ServicePort) -> bool:
         return port.internal_local or port.external_local
@@ -62,13 +69,19 @@ class NftablesRules:
         return _base_text(config, node)
 
     def install(self, base: str, pieces: Iterable[Piece]) -> tuple[Command, ...]:
-        return (Command(_NFT, base + _transaction([Change(None, piece) for piece in pieces])),)
+        changes = [Change(None, piece) for piece in pieces]
+        if self._limit is None:
+            return (Command(_NFT, base + _transaction(changes)),)
+        return (Command(_NFT, base), *self._transactions(changes))
 
     def update(
         self, base: str, changes: Iterable[Change], pieces: Callable[[], Iterable[Piece]]
     ) -> tuple[Command, ...]:
-        text = _transaction(list(changes))
-        return (Command(_NFT, text),) if text else ()
+        return self._transactions(list(changes))
+
+    def _transactions(self, changes: list[Change]) -> tuple[Command, ...]:
+        batches = transactions.batches(changes, lambda change: len(_transaction([change])), self._limit)
+        return tuple(Command(_NFT, text) for batch in batches if (text := _transaction(batch)))
 
     def remove(self, pieces: Iterable[Piece]) -> tuple[Command, ...]:
         return self.purge("")

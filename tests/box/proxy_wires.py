@@ -5,6 +5,7 @@ Each node routes to its pods one by one, so that every packet passes its kernel.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from testbed.cluster.values import NetworkConfig, NodeNetwork, ProxyName
 from testbed.cluster.view import cluster_state
 from testbed.network.netns import entered
 from tests.box.clusters import pod
+from tests.box.ovs_harness import wait_until
 from tests.box.service_cases import Pod, World
 
 LAN = IPv4Network("192.168.1.0/24")
@@ -32,6 +34,12 @@ OUTSIDE, OUTSIDE_IP = "out", str(LAN[100])
 _NOBODY = LAN[250]
 _PODS = {"a": "n1", "b": "n1", "c": "n2", "d": "n2"}
 _CONFIRM_S = 30
+# ``python -m testbed.proxy`` that says, at a signal, where its threads are.
+_WITH_LAST_WORDS = """\
+import faulthandler, runpy, signal
+faulthandler.register(signal.SIGUSR1)
+runpy.run_module("testbed.proxy", run_name="__main__")
+"""
 
 
 def kernel_proxies() -> list[ProxyName]:
@@ -97,16 +105,29 @@ def proxy_process(url: str, environment: Mapping[str, str] | None = None) -> Ite
     """The proxies, killed at the end; what they logged is printed."""
     log = Path("/run/proxy.log")
     with log.open("wb") as file:
-        argv = [sys.executable, "-m", "testbed.proxy", "--api", url]
+        argv = [sys.executable, "-c", _WITH_LAST_WORDS, "--api", url]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=file, env=environment)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"listening\n", log.read_text()
-        yield
+        try:
+            yield
+        except BaseException:
+            _say_where(process, log)
+            raise
     finally:
         process.kill()
         process.wait()
         print(log.read_text(), flush=True)
+
+
+def _say_where(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Where each thread of the proxies is, and each of their commands, into the log: what a hang leaves to be read."""
+    if process.poll() is None:
+        size = log.stat().st_size
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: log.stat().st_size > size, "where the proxies are")
+        subprocess.run(["ps", "-eo", "pid,ppid,stat,wchan:32,etime,args"], check=False, timeout=10)
 
 
 def confirm_within(world: World, changed: Iterable[JsonObject], timeout_s: float) -> None:

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 from itertools import count
 from typing import Any
 
+from testbed.cluster.confirm import NotConfirmed
 from testbed.cluster.kinds import ENDPOINT_SLICE, SERVICE, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.store import Store
@@ -460,13 +461,20 @@ CASES: tuple[Callable[[World], None], ...] = (
 
 
 def run_cases(world: World) -> None:
-    """Every case; all that fail are told at the end. Affinity, which mostly waits, runs beside the others."""
+    """Every case; all that fail are told at the end. Affinity, which mostly waits, runs beside the others.
+
+    Once a change is not confirmed none will be: then the rest is left out.
+    """
     failures = []
+    is_stuck = threading.Event()
 
     def run(case: Callable[[World], None]) -> None:
         begun = time.monotonic()
         try:
             case(world)
+        except NotConfirmed as error:
+            is_stuck.set()
+            failures.append(f"{case.__name__}: {error}")
         except Exception as error:
             failures.append(f"{case.__name__}: {type(error).__name__}: {error} at {_where(error)}")
         print(f"  {case.__name__}: {time.monotonic() - begun:.2f} s", flush=True)
@@ -474,7 +482,8 @@ def run_cases(world: World) -> None:
     beside = threading.Thread(target=run, args=(affinity,))
     beside.start()
     for case in CASES:
-        run(case)
+        if not is_stuck.is_set():
+            run(case)
     beside.join()
     assert not failures, "\n".join(failures)
 

@@ -125,6 +125,8 @@ class Iptables:
                 self.chains[table, declared[1]] = []
             elif appended := re.fullmatch(r"-A (\S+) (.+)", line):
                 self.chains[table, appended[1]].append(appended[2])
+            elif inserted := re.fullmatch(r"-I (\S+) 1 (.+)", line):
+                self.chains[table, inserted[1]].insert(0, inserted[2])
             elif deleted := re.fullmatch(r"-D (\S+) (.+)", line):
                 self.chains[table, deleted[1]].remove(deleted[2])
             elif dropped := re.fullmatch(r"-X (\S+)", line):
