@@ -15,29 +15,11 @@ import pandas as pd
 
 from testbed.analysis.contrasts import Plan, complete_former_summary, plan_of
 from testbed.errors import InputError, Problem
+from testbed.stored import FORMAT, REQUEST_COLUMNS, SAMPLE_COLUMNS
 
-FORMAT = "testbed-results/v1"
-SAMPLE_COLUMNS = (
-    "build",
-    "round",
-    "attempt",
-    "position",
-    "arm",
-    "mode",
-    "proxy",
-    "path",
-    "probe",
-    "payload_bytes",
-    "metric",
-    "value",
-)
 # Runs from before there were proxies: OpenFlow was the only one.
 _FORMER_COLUMNS = tuple(column for column in SAMPLE_COLUMNS if column != "proxy")
 _TEXT_COLUMNS = ("build", "arm", "mode", "proxy", "path", "probe", "metric")
-_REQUEST_COLUMNS = (
-    *("build", "round", "attempt", "arm", "path", "probe"),
-    *("due_ms", "over_ms", "status", "pod", "problem"),
-)
 _EVENT_COLUMNS = (
     *("build", "round", "attempt", "arm", "path", "probe"),
     *("what", "written_ms", "confirmed_ms", "removed", "added"),
@@ -93,7 +75,7 @@ class Results:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """Every raw sample, a row each, columns :data:`SAMPLE_COLUMNS`; the metric names the unit of ``value``."""
+        """Every raw sample, a row each, with SAMPLE_COLUMNS as columns; the metric names the unit of ``value``."""
         return _read_samples(self.directory / "samples.csv.gz")
 
     @cached_property
@@ -111,8 +93,8 @@ class Results:
         """One row per HTTP request: when it was due and over (ms from the begin of measuring), status, pod, problem."""
         file = self.directory / "requests.csv.gz"
         if not file.is_file():
-            return pd.DataFrame(columns=list(_REQUEST_COLUMNS))
-        return _read_table(file, _decompress(file), _REQUEST_COLUMNS, _REQUEST_TYPES)
+            return pd.DataFrame(columns=list(REQUEST_COLUMNS))
+        return _read_table(file, _decompress(file), REQUEST_COLUMNS, _REQUEST_TYPES)
 
     @cached_property
     def events(self) -> pd.DataFrame:

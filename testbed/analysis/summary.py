@@ -28,7 +28,7 @@ from testbed.analysis.comparisons import Comparison, compare_arms, denominator_s
 from testbed.analysis.contrasts import Plan
 from testbed.analysis.evidence import evidence_summary
 from testbed.analysis.expectations import evaluate
-from testbed.analysis.load import FORMAT, Document, Results, load
+from testbed.analysis.load import Document, Results, load
 from testbed.analysis.statistics import (
     CONFIDENCE,
     EXACT_UP_TO_ROUNDS,
@@ -40,6 +40,7 @@ from testbed.analysis.statistics import (
     median_interval,
 )
 from testbed.analysis.verdict import MINIMUM_ROUNDS
+from testbed.stored import FORMAT
 
 _LATENCY_PROBES = ("udp_rr", "tcp_rr", "icmp_rtt", "tcp_crr", "first_packet", "http")
 

@@ -14,29 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.measure.plan import Arm, Attempt, Cell, plan_arms, plan_contrasts, plan_treatments
 from testbed.measure.probes.base import Happening, Request
+from testbed.stored import FORMAT, REQUEST_COLUMNS, SAMPLE_COLUMNS
 
 if TYPE_CHECKING:
     from testbed.spec.checked import CheckedExperiment
 
-FORMAT = "testbed-results/v1"
-COLUMNS = (
-    "build",
-    "round",
-    "attempt",
-    "position",
-    "arm",
-    "mode",
-    "proxy",
-    "path",
-    "probe",
-    "payload_bytes",
-    "metric",
-    "value",
-)
-REQUEST_COLUMNS = (
-    *("build", "round", "attempt", "arm", "path", "probe"),
-    *("due_ms", "over_ms", "status", "pod", "problem"),
-)
 # Samples are kept to 3 decimals, nanoseconds of a time in microseconds: level 1 then costs little time between cells.
 _GZIP_LEVEL = 1
 
@@ -94,7 +76,7 @@ class Recorder:
             "command": list(command),
             "seed": seed,
             "overrides": list(checked.overrides),
-            "samples": {"format": FORMAT, "columns": list(COLUMNS)},
+            "samples": {"format": FORMAT, "columns": list(SAMPLE_COLUMNS)},
             "plan": {
                 "builds": [build.name for build in experiment.builds],
                 "rounds": experiment.rounds,
@@ -110,7 +92,7 @@ class Recorder:
         _write(self.directory / "experiment.yaml", checked.text.encode())
         for file in dict.fromkeys(manifest.file for manifest in checked.manifests):
             self._copy_manifest(Path(file), checked.file.parent)
-        self._append("samples.csv.gz", gzip.compress((",".join(COLUMNS) + "\n").encode(), _GZIP_LEVEL))
+        self._append("samples.csv.gz", gzip.compress((",".join(SAMPLE_COLUMNS) + "\n").encode(), _GZIP_LEVEL))
 
     def _copy_manifest(self, file: Path, base: Path) -> None:
         resolved, root = file.resolve(), base.resolve()

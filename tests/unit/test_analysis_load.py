@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.analysis.load import SAMPLE_COLUMNS, load
+from testbed.analysis.load import load
 from testbed.analysis.summary import summarise
 from testbed.errors import InputError
+from testbed.stored import SAMPLE_COLUMNS
 from tests.unit.synthetic_results import Synthetic
 
 

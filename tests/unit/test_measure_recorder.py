@@ -12,8 +12,9 @@ import pytest
 
 from testbed.analysis.load import load
 from testbed.measure.plan import Arm, Attempt, Cell, plan_arms
-from testbed.measure.recorder import FORMAT, Recorder, new_directory
+from testbed.measure.recorder import Recorder, new_directory
 from testbed.spec.models import Probe
+from testbed.stored import FORMAT
 from tests.unit.test_measure_plan import experiment
 
 ATTEMPT = Attempt("main", 3, 2, plan_arms(experiment()))
