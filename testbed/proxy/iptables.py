@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from testbed.cluster.values import NetworkConfig, NodeNetwork, ServiceEndpoint, ServicePort
 from testbed.proxy import transactions
+from testbed.proxy.choices import choices
 from testbed.proxy.names import endpoint_text, iptables_chain, iptables_endpoint_chain, service_port_name
 from testbed.proxy.rules import Change, Command, Pieces
 
@@ -264,41 +265,36 @@ class _PortRules:
 
     def piece(self) -> Piece:
         port = self.port
-        everywhere = port.cluster_endpoints
-        here = port.local_endpoints(self.node.name) if port.internal_local or port.external_local else ()
+        found = choices(self.node, port)
         chains: dict[Chain, tuple[str, ...]] = {}
         entries: dict[Chain, tuple[str, ...]] = {}
-        service, local, external = (iptables_chain(prefix, port) for prefix in ("SVC", "SVL", "EXT"))
-        is_external = port.node_port is not None or port.load_balancer_ip is not None
-
-        if not everywhere:
-            entries |= self._refused(_reject(port.protocol), "has no endpoints", inside=True, outside=is_external)
+        if not port.cluster_endpoints:
+            why = "has no endpoints"
+            entries |= self._refused(_reject(port.protocol), why, inside=True, outside=found.is_external)
             return Piece(chains, entries)
 
-        inside = local if port.internal_local else service
-        balanced: dict[str, tuple[ServiceEndpoint, ...]] = {}
-        if inside == service or is_external:
-            balanced[service] = everywhere
-        if here and (inside == local or (is_external and port.external_local)):
-            balanced[local] = here
-        for chain, endpoints in balanced.items():
-            masquerade = (self._masquerade_outsiders(),) if chain == inside else ()
-            chains["nat", chain] = (*masquerade, *self._balance(endpoints))
-        for endpoint in sorted({endpoint for endpoints in balanced.values() for endpoint in endpoints}):
+        names = {"service": iptables_chain("SVC", port), "local": iptables_chain("SVL", port)}
+        external = iptables_chain("EXT", port)
+        for choice, endpoints in found.among.items():
+            masquerade = (self._masquerade_outsiders(),) if choice == found.inside else ()
+            chains["nat", names[choice]] = (*masquerade, *self._balance(endpoints))
+        for endpoint in found.endpoints:
             chains["nat", iptables_endpoint_chain(port, endpoint)] = self._translate(endpoint)
 
-        if inside in balanced:
-            entries[_SERVICES] = (self._rule(f"cluster IP -d {port.cluster_ip}/32", inside),)
+        if found.inside in found.among:
+            entries[_SERVICES] = (self._rule(f"cluster IP -d {port.cluster_ip}/32", names[found.inside]),)
         else:
             entries |= self._refused("DROP", "has no local endpoints", inside=True)
-        if is_external:
-            chains["nat", external] = self._external(service, local if local in balanced else None)
+        if found.is_external:
+            chains["nat", external] = self._external(
+                names["service"], names["local"] if "local" in found.among else None
+            )
             if port.load_balancer_ip is not None:
                 rule = self._rule(f"loadbalancer IP -d {port.load_balancer_ip}/32", external)
                 entries[_SERVICES] = (*entries.get(_SERVICES, ()), rule)
             if port.node_port is not None:
                 entries[_NODE_PORTS] = (self._rule("", external, port.node_port),)
-            if port.external_local and not here:
+            if found.drops_outsiders:
                 entries |= self._refused("DROP", "has no local endpoints", outside=True)
         return Piece(chains, entries)
 

@@ -18,6 +18,7 @@ from functools import cache
 
 from testbed.cluster.values import NetworkConfig, NodeNetwork, ServiceEndpoint, ServicePort
 from testbed.proxy import transactions
+from testbed.proxy.choices import choices
 from testbed.proxy.names import nftables_endpoint_name, nftables_name
 from testbed.proxy.rules import Change, Command, Pieces
 
@@ -236,31 +237,25 @@ class _PortRules:
 
     def piece(self) -> Piece:
         port = self.port
-        everywhere = port.cluster_endpoints
-        here = port.local_endpoints(self.node.name) if port.internal_local or port.external_local else ()
-        is_external = port.node_port is not None or port.load_balancer_ip is not None
-        if not everywhere:
-            return Piece({}, {}, self._unavailable("goto refuse", inside=True, outside=is_external))
+        found = choices(self.node, port)
+        if not port.cluster_endpoints:
+            return Piece({}, {}, self._unavailable("goto refuse", inside=True, outside=found.is_external))
 
         self.sets: dict[str, str] = {}
         self.chains: dict[str, tuple[str, ...]] = {}
         self.elements: dict[str, dict[str, str]] = {}
-        service, local, external = (nftables_name(prefix, port) for prefix in ("service", "local", "external"))
-        inside = local if port.internal_local else service
-        balanced: dict[str, tuple[ServiceEndpoint, ...]] = {}
-        if inside == service or is_external:
-            balanced[service] = everywhere
-        if here and (inside == local or (is_external and port.external_local)):
-            balanced[local] = here
-        for endpoint in sorted({endpoint for endpoints in balanced.values() for endpoint in endpoints}):
+        names = {"service": nftables_name("service", port), "local": nftables_name("local", port)}
+        external = nftables_name("external", port)
+        for endpoint in found.endpoints:
             self._translate(endpoint)
-        for chain, endpoints in balanced.items():
-            self._balance(chain, endpoints, masquerade_outsiders=chain == inside)
-        if is_external:
-            self.chains[external] = self._external(service, local if local in balanced else None)
+        for choice, endpoints in found.among.items():
+            self._balance(names[choice], endpoints, masquerade_outsiders=choice == found.inside)
+        if found.is_external:
+            self.chains[external] = self._external(names["service"], names["local"] if "local" in found.among else None)
         protocol = port.protocol.lower()
-        if inside in balanced:
-            self._element("service-ips", f"{port.cluster_ip} . {protocol} . {port.service_port}", f"goto {inside}")
+        if found.inside in found.among:
+            key = f"{port.cluster_ip} . {protocol} . {port.service_port}"
+            self._element("service-ips", key, f"goto {names[found.inside]}")
         else:
             self._merge(self._unavailable("drop", inside=True))
         if port.load_balancer_ip is not None:
@@ -268,7 +263,7 @@ class _PortRules:
             self._element("service-ips", key, f"goto {external}")
         if port.node_port is not None:
             self._element("service-nodeports", f"{protocol} . {port.node_port}", f"goto {external}")
-        if is_external and port.external_local and not here:
+        if found.drops_outsiders:
             self._merge(self._unavailable("drop", outside=True))
         return Piece(self.sets, self.chains, self.elements)
 
