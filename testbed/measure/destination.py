@@ -39,11 +39,6 @@ class Destination:
 _TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 
 
-def target_text(target: Target) -> str:
-    """A target as a person writes it: ``service/web:80``, ``node/n1:30080``, ``client``."""
-    return f"{target.service or target.endpoint}" + (f":{target.port}" if target.port is not None else "")
-
-
 def transports(network: Network, target: Target) -> tuple[Transport, ...]:
     """The transport protocols that the target takes at its port: of a Service those it has ports for."""
     if not _may_be_service(target):
@@ -60,7 +55,7 @@ def resolve(network: Network, target: Target, transport: Transport, own_port: in
     service = _service_port(network.state, target, transport) if _may_be_service(target) else None
     if service is None:
         if target.endpoint is None:
-            raise ProbeFailure(f"{target_text(target)} has no {transport.upper()} port")
+            raise ProbeFailure(f"{target} has no {transport.upper()} port")
         address = network.address(target.endpoint)
         server_port = target.port if target.port is not None else own_port
         return Destination(address, server_port, (Backend(target.endpoint, address, server_port),))
@@ -68,7 +63,7 @@ def resolve(network: Network, target: Target, transport: Transport, own_port: in
     places = _Places(network.state)
     backends = tuple(places.backend(endpoint) for endpoint in service.cluster_endpoints)
     if not backends:
-        raise ProbeFailure(f"{target_text(target)} has no usable endpoint")
+        raise ProbeFailure(f"{target} has no usable endpoint")
     return Destination(_address(network, target, service), target.port, backends, service)
 
 
@@ -100,7 +95,7 @@ def _address(network: Network, target: Target, service: ServicePort) -> IPAddres
     if target.service.address == "service":
         return service.cluster_ip
     if service.load_balancer_ip is None:
-        raise ProbeFailure(f"{target_text(target)} has no load balancer's address")
+        raise ProbeFailure(f"{target} has no load balancer's address")
     return service.load_balancer_ip
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from testbed.measure import fidelity
 from testbed.measure.attempt import AttemptRun, Surroundings
-from testbed.measure.destination import resolve, target_text, transports
+from testbed.measure.destination import resolve, transports
 from testbed.measure.interface import Network
 from testbed.measure.placement import SwitchPlacement
 from testbed.measure.plan import cells_per_round, plan_attempt, rerun_budget
@@ -57,7 +57,7 @@ def _endpoints(network: Network, experiment: Experiment) -> dict[str, int]:
         for transport in transports(network, target):
             destination = resolve(network, target, transport, 0)
             if destination.service is not None:
-                found[target_text(target)] = len(destination.backends)
+                found[str(target)] = len(destination.backends)
     return found
 
 

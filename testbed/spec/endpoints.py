@@ -57,6 +57,7 @@ class Target:
     """Where requests go: to an endpoint or to a Service (one of the two is None), and to which port of it.
 
     ``port`` is None where none is written; a Service's is always written.
+    As text it is what a person writes: ``service/web:80``, ``node/n1:30080``, ``client``.
     """
 
     endpoint: EndpointRef | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from testbed.measure.destination import Destination, Transport, resolve, target_text
+from testbed.measure.destination import Destination, Transport, resolve
 from testbed.measure.interface import Network
 from testbed.measure.process import Servers
 from testbed.spec.endpoints import EndpointRef, Target
@@ -33,11 +33,6 @@ class Context:
     target: Target
     payload_bytes: int = 0
     source_port: int = 0
-
-    @property
-    def aim(self) -> str:
-        """The target as a person writes it."""
-        return target_text(self.target)
 
     def destination(self, transport: Transport, own_port: int) -> Destination:
         """Where the requests go now. Raises :class:`ProbeFailure` when nobody could answer them."""

@@ -46,7 +46,7 @@ def run(context: Context) -> Result:
     sent_again = -_segments_sent_again(context.network, ends)
     sent, lost, times_ns = parse(run_program(context.network, context.source, argv, limit_s))
     if not times_ns:
-        raise ProbeFailure(f"no answer from {context.aim} ({sent} sent, {lost} lost)")
+        raise ProbeFailure(f"no answer from {context.target} ({sent} sent, {lost} lost)")
     # TCP hides a lost packet behind a late answer. It may also only have been late, so this alone voids nothing.
     sent_again += _segments_sent_again(context.network, ends)
     values: list[tuple[str, list[float]]] = [(METRICS[kind], [value / 1000 for value in times_ns])]

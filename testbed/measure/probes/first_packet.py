@@ -21,7 +21,7 @@ def run(context: Context) -> Result:
     """
     destinations = {transport: context.echo(transport) for transport in transports(context.network, context.target)}
     if not destinations:
-        raise ProbeFailure(f"{context.aim} has no TCP or UDP port")
+        raise ProbeFailure(f"{context.target} has no TCP or UDP port")
     any_destination = next(iter(destinations.values()))
     arguments = (any_destination.address, any_destination.request_port, context.source_port, context.payload_bytes)
     argv = on_measuring_processor(client_argv("first.py", *arguments, ANSWER_LIMIT_S))
@@ -41,7 +41,7 @@ def run(context: Context) -> Result:
     finally:
         stop(process)
     if not any(values.values()):
-        raise ProbeFailure(f"no answer to a first packet from {context.aim}")
+        raise ProbeFailure(f"no answer to a first packet from {context.target}")
     figures = tuple((metric, found) for metric, found in values.items() if found)
     return Result(figures, sum(lost.values()), sum(map(len, values.values())), lost_of=lost)
 

@@ -42,7 +42,7 @@ def run(context: Context) -> Result:
             stop(process)
     if process.returncode != 0:
         raise ProbeFailure(f"http.py ended with status {process.returncode}: {last_line(errors or output)}")
-    return result_of(probe, parse(output), happenings, context.aim)
+    return result_of(probe, parse(output), happenings, str(context.target))
 
 
 def command(destination: Destination, probe: Probe) -> list[str]:

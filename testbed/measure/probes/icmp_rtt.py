@@ -21,7 +21,7 @@ def run(context: Context) -> Result:
     """
     probe = context.probe
     if context.target.endpoint is None:
-        raise ProbeFailure(f"{context.aim} takes TCP and UDP, and no ICMP")
+        raise ProbeFailure(f"{context.target} takes TCP and UDP, and no ICMP")
     total_s = probe.duration_s + probe.warmup_s
     interval_s = (probe.interval_ms or 0) / 1000
     # ping counts its own deadline in whole seconds; for less, SIGINT ends it in order.
@@ -34,7 +34,7 @@ def run(context: Context) -> Result:
     output = run_program(context.network, context.source, argv, total_s + PROGRAM_LIMIT_S)
     lost, times_us = parse(output.decode(errors="replace"), probe.warmup_s, interrupted=not interval_s)
     if not times_us:
-        raise ProbeFailure(f"ping got no reply from {context.aim} ({lost} lost)")
+        raise ProbeFailure(f"ping got no reply from {context.target} ({lost} lost)")
     return Result((("rtt_us", times_us),), lost, len(times_us))
 
 

@@ -32,7 +32,7 @@ def run(context: Context) -> Result:
     output = run_program(network, context.source, argv, seconds + _IDLE_S + PROGRAM_LIMIT_S)
     lost, times_us = parse(output)
     if not times_us:
-        raise ProbeFailure(f"sockperf got no answer from {context.aim}")
+        raise ProbeFailure(f"sockperf got no answer from {context.target}")
     return Result((("rtt_us", times_us),), lost, len(times_us))
 
 

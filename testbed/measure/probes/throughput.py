@@ -24,7 +24,7 @@ def run(context: Context) -> Result:
     destination = context.destination("udp" if probe.protocol == "udp" else "tcp", IPERF3_PORT)
     if len(destination.backends) > 1:
         # iperf3's connections, one to agree and one for the data, would end at different servers.
-        raise ProbeFailure(f"{context.aim} has {len(destination.backends)} endpoints, and iperf3 needs exactly one")
+        raise ProbeFailure(f"{context.target} has {len(destination.backends)} endpoints, and iperf3 needs exactly one")
     (backend,) = destination.backends
     interval = ["-i", str(INTERVAL_S), "-J"]
     listen = ["-B", str(backend.server_ip), "-p", str(backend.server_port)]
