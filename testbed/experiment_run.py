@@ -20,7 +20,7 @@ from testbed.measure.runner import measure_build
 from testbed.network.box import run_sealed
 from testbed.network.builder import build
 from testbed.progress import open_progress
-from testbed.reporting import analyse
+from testbed.reporting import analyse, print_warnings
 from testbed.results_folder import choose_folder, discard_empty, give_to_invoking_user
 from testbed.spec.checked import CheckedExperiment
 from testbed.spec.load import load_experiment
@@ -53,6 +53,7 @@ def carry_out(order: Order) -> Outcome:
     """
     use_system_directories()
     checked = load_experiment(order.file, order.overrides)
+    print_warnings(checked.warnings)
     if order.smoke:
         checked = replace(checked, experiment=smoke_version(checked.experiment))
     require(experiment_needs(checked, order.datapath))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from testbed.progress import Progress
 
 STEPS = ("summary", "figures", "report")
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """What is no error in an experiment, and probably not meant; on standard error."""
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def analyse(folder: Path, progress: Progress) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def check(files: tuple[str, ...], overrides: tuple[str, ...]) -> int:
       testbed check experiments/smoke.yaml --set rounds=20
     """
     from testbed.measure.plan import estimate_seconds
+    from testbed.reporting import print_warnings
     from testbed.spec.load import load_experiment
     from testbed.views.experiment import experiment_text
 
@@ -37,8 +38,7 @@ def check(files: tuple[str, ...], overrides: tuple[str, ...]) -> int:
         else:
             seconds = estimate_seconds(checked.experiment) * len(checked.experiment.builds)
             click.echo(f"{file}: ok ({experiment_text(checked, seconds)})")
-            for warning in checked.warnings:
-                click.echo(f"warning: {warning}", err=True)
+            print_warnings(checked.warnings)
     if problems:
         raise InputError(problems)
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.commands.options import datapath_option
+from testbed.commands.options import datapath_option, set_option
 from testbed.doctor.facts import DatapathWish
 
 
@@ -19,13 +19,7 @@ from testbed.doctor.facts import DatapathWish
     type=click.Path(file_okay=False),
     help="Results folder  [default: results/EXPERIMENT/UTC-TIME]",
 )
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Override a field, for example rounds=20 or probes[0].duration_s=2.",
-)
+@set_option
 @click.option("--smoke", is_flag=True, help="One short round of everything; nothing is judged.")
 @click.option("--junit", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the outcome as JUnit XML.")
 @datapath_option

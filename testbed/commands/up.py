@@ -36,10 +36,10 @@ def up(
       testbed up single_switch -f pods.yaml --cli
       testbed up single_switch -f pods.yaml --set modes=[routed]
     """
+    from testbed.reporting import print_warnings
     from testbed.running import keep_running
     from testbed.spec.load import load_topology_argument
 
     checked = load_topology_argument(topology, manifests, overrides)
-    for warning in checked.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    print_warnings(checked.warnings)
     return keep_running(checked, datapath, prompt=prompt)

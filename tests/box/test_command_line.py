@@ -138,6 +138,8 @@ def test_an_expectation_that_is_not_met_ends_with_1_and_the_results_can_be_shown
     (folder / "pods.yaml").write_text(_TINY_PODS)
     done = command(USERS[-1], folder, "run", "tiny.yaml", "-o", "here")
     assert done.returncode == 1, told(done)
+    warning, *_ = done.stderr.splitlines()
+    assert warning.startswith("warning: tiny.yaml:7: rounds: fewer than 8 rounds"), told(done)
     assert "expectation NOT met: udp_rr: median on every path at most 0.001" in done.stdout
     assert "inconclusive: 2 valid rounds, at least 8 are needed" in done.stdout
     assert "report: here/report.html" in done.stdout
