@@ -6,13 +6,12 @@ import json
 
 import click
 
+from testbed.commands.options import form_option
 from testbed.errors import MachineError
 
 
 @click.command()
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the report."
-)
+@form_option
 def doctor(output: str) -> int:
     """Say what this machine can do, and for each thing missing the command that brings it.
 

@@ -21,3 +21,12 @@ set_option = click.option(
     multiple=True,
     help="Override a field, for example rounds=20 or probes[0].duration_s=2; may be given several times.",
 )
+
+form_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Form of what is printed.",
+)

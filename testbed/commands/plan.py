@@ -6,14 +6,12 @@ import json
 
 import click
 
-from testbed.commands.options import set_option
+from testbed.commands.options import form_option, set_option
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the plan."
-)
+@form_option
 @set_option
 def plan(file: str, output: str, overrides: tuple[str, ...]) -> int:
     """Print addresses, Services, routes and flow tables of every mode, without building anything.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.commands.options import form_option
+
 if TYPE_CHECKING:
     from testbed.trace.values import TransportProtocol
 
@@ -23,9 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--endpoint", metavar="POD|ADDRESS", help="Which of a Service's endpoints to follow  [default: the first one tried]"
 )
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of the trace."
-)
+@form_option
 def trace(
     source: str,
     target: str,
