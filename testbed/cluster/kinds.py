@@ -20,6 +20,8 @@ class Kind:
     short_names: tuple[str, ...] = ()
     # Whether metadata.generation counts the changes of the spec; Kubernetes does so only for some kinds.
     has_generation: bool = False
+    # Whether ``kubectl get all`` shows it.
+    in_all: bool = False
 
     @property
     def api_version(self) -> str:
@@ -41,29 +43,55 @@ class Kind:
         return "/".join(parts)
 
 
-CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True, short_names=("cm",))
-NODE = Kind("", "v1", "Node", "nodes", namespaced=False, short_names=("no",))
-POD = Kind("", "v1", "Pod", "pods", namespaced=True, short_names=("po",), has_generation=True)
+_APPS, _NETWORKING = "apps", "networking.k8s.io"
 
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", namespaced=True, short_names=("cm",))
+SECRET = Kind("", "v1", "Secret", "secrets", namespaced=True)
+EVENT = Kind("", "v1", "Event", "events", namespaced=True, short_names=("ev",))
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",))
-SERVICE = Kind("", "v1", "Service", "services", namespaced=True, short_names=("svc",))
+NODE = Kind("", "v1", "Node", "nodes", namespaced=False, short_names=("no",))
+POD = Kind("", "v1", "Pod", "pods", namespaced=True, short_names=("po",), has_generation=True, in_all=True)
+SERVICE = Kind("", "v1", "Service", "services", namespaced=True, short_names=("svc",), in_all=True)
 ENDPOINTS = Kind("", "v1", "Endpoints", "endpoints", namespaced=True, short_names=("ep",))
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", namespaced=True, has_generation=True)
 DEPLOYMENT = Kind(
-    "apps", "v1", "Deployment", "deployments", namespaced=True, short_names=("deploy",), has_generation=True
+    _APPS, "v1", "Deployment", "deployments", namespaced=True, short_names=("deploy",), has_generation=True, in_all=True
 )
-REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets", namespaced=True, short_names=("rs",), has_generation=True)
+REPLICA_SET = Kind(
+    _APPS, "v1", "ReplicaSet", "replicasets", namespaced=True, short_names=("rs",), has_generation=True, in_all=True
+)
+STATEFUL_SET = Kind(
+    _APPS, "v1", "StatefulSet", "statefulsets", namespaced=True, short_names=("sts",), has_generation=True, in_all=True
+)
+DAEMON_SET = Kind(
+    _APPS, "v1", "DaemonSet", "daemonsets", namespaced=True, short_names=("ds",), has_generation=True, in_all=True
+)
+JOB = Kind("batch", "v1", "Job", "jobs", namespaced=True, has_generation=True, in_all=True)
+INGRESS = Kind(_NETWORKING, "v1", "Ingress", "ingresses", namespaced=True, short_names=("ing",), has_generation=True)
+INGRESS_CLASS = Kind(_NETWORKING, "v1", "IngressClass", "ingressclasses", namespaced=False, has_generation=True)
+NETWORK_POLICY = Kind(
+    _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", namespaced=True, short_names=("netpol",), has_generation=True
+)
 
+# Owners stand before what they keep: the order in which a deleted Namespace is emptied.
 KINDS: tuple[Kind, ...] = (
     CONFIG_MAP,
+    SECRET,
     NAMESPACE,
     NODE,
     DEPLOYMENT,
+    STATEFUL_SET,
+    DAEMON_SET,
+    JOB,
     REPLICA_SET,
     POD,
+    INGRESS_CLASS,
+    INGRESS,
+    NETWORK_POLICY,
     SERVICE,
     ENDPOINTS,
     ENDPOINT_SLICE,
+    EVENT,
 )
 
 _BY_TYPE = {(kind.api_version, kind.name): kind for kind in KINDS}

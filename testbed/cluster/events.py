@@ -1,0 +1,89 @@
+"""What the cluster tells of what it did: Events, as ``kubectl describe`` shows them.
+
+The wire form is core/v1 (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/). The same
+thing said again about the same object raises ``count`` instead of making another Event.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from contextlib import suppress
+from typing import Literal
+
+from testbed.cluster.kinds import EVENT
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name
+from testbed.cluster.status import AlreadyExists, NotFound
+from testbed.cluster.store import Store
+
+EventType = Literal["Normal", "Warning"]
+
+_KEPT = 2000  # Events of one recorder; what is older is deleted, as Kubernetes does after an hour
+
+
+class EventRecorder:
+    """Writes the Events of one component (``kubelet``, ``deployment-controller``, ...) into the store. Thread-safe."""
+
+    def __init__(self, store: Store, component: str) -> None:
+        self._store, self._component = store, component
+        self._lock = threading.Lock()
+        # (involved uid or name, type, reason, message) -> (namespace, name, count), oldest first
+        self._known: OrderedDict[tuple[str, str, str, str], tuple[str, str, int]] = OrderedDict()
+
+    def record(self, involved: JsonObject, event_type: EventType, reason: str, message: str) -> None:
+        """Say something about an object; ``reason`` is one word in CamelCase, ``message`` a sentence."""
+        metadata = involved["metadata"]
+        key = (f"{involved['kind']}/{metadata.get('uid') or object_name(involved)}", event_type, reason, message)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with self._lock:
+            if key in self._known:
+                namespace, name, count = self._known[key]
+                self._known[key] = namespace, name, count + 1
+                self._known.move_to_end(key)
+                with suppress(NotFound):  # deleted by a person, or with its Namespace
+                    self._store.patch(EVENT, name, {"count": count + 1, "lastTimestamp": now}, namespace)
+                    return
+            namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
+            name = f"{object_name(involved)}.{uuid.uuid4().hex[:16]}"
+            with suppress(AlreadyExists):
+                self._store.create(self._event(involved, event_type, reason, message, namespace, name, now))
+            self._known[key] = namespace, name, 1
+            if len(self._known) > _KEPT:
+                _, (old_namespace, old_name, _) = self._known.popitem(last=False)
+                with suppress(NotFound):
+                    self._store.delete(EVENT, old_name, old_namespace)
+
+    def _event(
+        self,
+        involved: JsonObject,
+        event_type: EventType,
+        reason: str,
+        message: str,
+        namespace: str,
+        name: str,
+        now: str,
+    ) -> JsonObject:
+        metadata = involved["metadata"]
+        reference = {
+            "apiVersion": involved.get("apiVersion", ""),
+            "kind": involved["kind"],
+            "name": metadata["name"],
+            **{field: metadata[field] for field in ("namespace", "uid", "resourceVersion") if metadata.get(field)},
+        }
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.name,
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": reference,
+            "type": event_type,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": self._component},
+            "reportingComponent": self._component,
+            "reportingInstance": "",
+        }

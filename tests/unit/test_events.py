@@ -1,0 +1,50 @@
+"""Events: what the cluster tells of what it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.cluster.events import EventRecorder
+from testbed.cluster.kinds import EVENT
+from testbed.cluster.store import Store
+
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"containers": []},
+}
+
+
+def events(store: Store) -> list[tuple[str, str, int]]:
+    return [(wire["reason"], wire["message"], wire["count"]) for wire in store.list(EVENT).items]
+
+
+def test_an_event_names_its_object_and_who_says_it() -> None:
+    store = Store()
+    EventRecorder(store, "kubelet").record(store.create(POD), "Normal", "Started", "Started container web")
+    (event,) = store.list(EVENT).items
+    assert event["metadata"]["namespace"] == "shop"
+    assert event["involvedObject"]["kind"] == "Pod" and event["involvedObject"]["name"] == "web"
+    assert event["involvedObject"]["uid"] and event["source"] == {"component": "kubelet"}
+
+
+def test_the_same_again_is_counted() -> None:
+    store = Store()
+    recorder, pod = EventRecorder(store, "kubelet"), store.create(POD)
+    for _ in range(3):
+        recorder.record(pod, "Warning", "BackOff", "Back-off restarting failed container")
+    recorder.record(pod, "Normal", "Killing", "Stopping container web")
+    assert sorted(events(store)) == [
+        ("BackOff", "Back-off restarting failed container", 3),
+        ("Killing", "Stopping container web", 1),
+    ]
+
+
+def test_an_event_that_somebody_deleted_is_said_anew() -> None:
+    store = Store()
+    recorder, pod = EventRecorder(store, "kubelet"), store.create(POD)
+    recorder.record(pod, "Normal", "Pulled", "Container image is there")
+    store.delete(EVENT, store.list(EVENT).items[0]["metadata"]["name"], "shop")
+    recorder.record(pod, "Normal", "Pulled", "Container image is there")
+    assert events(store) == [("Pulled", "Container image is there", 1)]
