@@ -3,8 +3,6 @@
 One server in a namespace of its own, with a store of 10,000 Services behind it (and, to see what their number costs,
 with 10). A client inside the pod asks over UDP every millisecond until the answer is the new one. So a figure includes
 the way through the store, the update of the server and the last question.
-
-Alone: ``python -m benchmarks.dns_freshness``.
 """
 
 from __future__ import annotations
@@ -15,10 +13,10 @@ import time
 from collections.abc import Callable
 
 import dns.message
-from rich.console import Console
 
 from benchmarks.boxed import boxed
-from benchmarks.figures import Figure, table
+from benchmarks.figures import Figure
+from benchmarks.pushes import since_ms
 from testbed.cluster.store import Store
 from testbed.network import netns
 from tests.box.dns_harness import (
@@ -58,7 +56,7 @@ class Client:
             if time.perf_counter() - since > _DEADLINE_S:
                 raise AssertionError(f"{self.addresses()} instead of {wanted} after {_DEADLINE_S:g} s")
             time.sleep(_PAUSE_S)
-        return (time.perf_counter() - since) * 1e3
+        return since_ms(since)
 
 
 def measure(services: int) -> dict[str, float]:
@@ -120,7 +118,7 @@ def _refill_ms(server: NameServer, settled: Callable[[], None]) -> float:
     started = time.perf_counter()
     server.start()
     settled()
-    return (time.perf_counter() - started) * 1e3
+    return since_ms(started)
 
 
 def figures() -> list[Figure]:
@@ -157,13 +155,3 @@ def figures() -> list[Figure]:
         )
     )
     return result
-
-
-def main() -> None:
-    measured = figures()
-    Console(width=200).print(table("The cluster DNS", measured))
-    raise SystemExit(any(figure.met is False for figure in measured))
-
-
-if __name__ == "__main__":
-    main()

@@ -28,6 +28,14 @@ class Figure:
     met: bool | None = None
 
 
+def at_most(
+    limit: float, what: str, value: float, unit: str, beside: float | None = None, beside_what: str = ""
+) -> Figure:
+    """A figure whose value may not exceed ``limit``, which is in its unit."""
+    met = value <= limit
+    return Figure(what, value, unit, beside, beside_what, target=f"<= {limit:g} {unit}", met=met)
+
+
 def table(title: str, figures: Iterable[Figure]) -> Table:
     """The figures as an aligned table that is Markdown too, so that it can go into a document as it is."""
     result = Table(title=title, title_justify="left", box=MARKDOWN)

@@ -7,8 +7,6 @@ every node has its rules. Every Service has one endpoint:
 - from nothing: the proxy is chosen while all Services are there;
 - one endpoint: one Service's endpoint is replaced by another;
 - one Service: one more, with its endpoint.
-
-Alone: ``python -m benchmarks.proxies_push``.
 """
 
 from __future__ import annotations
@@ -17,10 +15,9 @@ import statistics
 import time
 from collections.abc import Iterable
 
-from rich.console import Console
-
 from benchmarks.boxed import boxed
-from benchmarks.figures import Figure, table
+from benchmarks.figures import Figure
+from benchmarks.pushes import since_ms
 from testbed.cluster import identity
 from testbed.cluster.confirm import wait_confirmed
 from testbed.cluster.kinds import CONFIG_MAP
@@ -66,11 +63,11 @@ def push(proxy: ProxyName, services: int) -> dict[str, float]:
         for number in range(REPETITIONS):
             started = time.perf_counter()
             _wait(store, state.node_by_name, [store.replace(made(number, number + 1)[1])])
-            replaced.append((time.perf_counter() - started) * 1e3)
+            replaced.append(since_ms(started))
             started = time.perf_counter()
             new = [store.create(wire) for wire in made(services + number, number)]
             _wait(store, state.node_by_name, new)
-            added.append((time.perf_counter() - started) * 1e3)
+            added.append(since_ms(started))
         return {**figures, "endpoint": statistics.median(replaced), "service": statistics.median(added)}
 
 
@@ -99,11 +96,3 @@ def figures() -> list[Figure]:
                 )
             )
     return result
-
-
-def main() -> None:
-    Console().print(table("Kernel proxies", figures()))
-
-
-if __name__ == "__main__":
-    main()
