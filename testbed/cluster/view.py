@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
 from testbed.cluster import identity
+from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 from testbed.cluster.objects import (
     JsonObject,
     is_network_config,
@@ -18,6 +19,9 @@ from testbed.cluster.service_view import ServiceView
 from testbed.cluster.sorted_values import SortedValues
 from testbed.cluster.values import MODES, PROXIES, ClusterState, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.errors import RunError
+
+# The kinds of the objects that a state is read out of.
+STATE_KINDS = (CONFIG_MAP, NODE, POD, SERVICE, ENDPOINT_SLICE)
 
 T = TypeVar("T", bound=str)
 

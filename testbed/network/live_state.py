@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 from testbed.cluster.status import Expired
 from testbed.cluster.store import Store
 from testbed.cluster.values import ClusterState
-from testbed.cluster.view import ClusterView
-
-_KINDS = (CONFIG_MAP, NODE, POD, SERVICE, ENDPOINT_SLICE)
+from testbed.cluster.view import STATE_KINDS, ClusterView
 
 
 class LiveState:
@@ -22,7 +19,7 @@ class LiveState:
         self._read_all()
 
     def _read_all(self) -> None:
-        objects, self._watch = self._store.follow(_KINDS)
+        objects, self._watch = self._store.follow(STATE_KINDS)
         self._view = ClusterView()
         for wire in objects:
             self._view.put(wire)

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from testbed.cluster.client import ApiClient, Selection
-from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE
 from testbed.cluster.objects import JsonObject, pod_key, uses_host_network
 from testbed.cluster.store import Store
 from testbed.cluster.values import ClusterState
-from testbed.cluster.view import cluster_state
-
-_KINDS = (CONFIG_MAP, NODE, POD, SERVICE, ENDPOINT_SLICE)
+from testbed.cluster.view import STATE_KINDS, cluster_state
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,10 @@ class Cluster:
     @staticmethod
     def of_store(store: Store) -> Cluster:
         """As a store has it now."""
-        return Cluster.of_objects(wire for kind in _KINDS for wire in store.list(kind).items)
+        return Cluster.of_objects(wire for kind in STATE_KINDS for wire in store.list(kind).items)
 
     @staticmethod
     def of_api(url: str) -> Cluster:
         """As the API at a URL has it now. Raises ApiError and OSError as the client does."""
         client = ApiClient(url)
-        return Cluster.of_objects(wire for kind in _KINDS for wire in client.list(Selection(kind)).items)
+        return Cluster.of_objects(wire for kind in STATE_KINDS for wire in client.list(Selection(kind)).items)
