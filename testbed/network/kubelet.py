@@ -28,10 +28,10 @@ from testbed.network.hosts import ClusterNet
 from testbed.network.mininet_view import add_pod, remove_pod
 from testbed.network.openvswitch import VSwitch
 from testbed.network.place import Place
-from testbed.network.places import pod_place, pod_reference
+from testbed.network.places import pod_place
 from testbed.network.readiness import Readiness, has_probe
 from testbed.network.wiring import Wiring
-from testbed.spec.endpoints import EndpointRef
+from testbed.spec.endpoints import EndpointRef, pod_reference
 
 LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from testbed.cluster.values import NetworkConfig
 from testbed.network.place import Place
 from testbed.network.plan import Plan
 from testbed.network.pod_files import hosts_file, pod_hostname, resolv_conf
-from testbed.spec.endpoints import EndpointRef
+from testbed.spec.endpoints import EndpointRef, pod_reference
 
 _NODE_RESOLV_CONF = "# no name server: the box has no way out\n"
 
@@ -28,11 +28,6 @@ def make_places(plan: Plan) -> dict[EndpointRef, Place]:
     for pod in plan.pods:
         places[pod_reference(pod)] = pod_place(pod, plan.state.config)
     return places
-
-
-def pod_reference(pod: JsonObject) -> EndpointRef:
-    """How a pod is called in paths and on the command line."""
-    return EndpointRef("pod", object_namespace(pod), object_name(pod))
 
 
 def pod_place(pod: JsonObject, config: NetworkConfig) -> Place:

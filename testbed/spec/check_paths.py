@@ -10,7 +10,7 @@ from testbed.cluster.services import is_headless
 from testbed.cluster.values import NODE_PORTS
 from testbed.errors import Problem
 from testbed.spec.check_network import BuiltFabric
-from testbed.spec.endpoints import EndpointRef, ServiceRef, Target, parse_endpoint, parse_target
+from testbed.spec.endpoints import EndpointRef, ServiceRef, Target, parse_endpoint, parse_target, pod_reference
 from testbed.spec.manifests import Manifest
 from testbed.spec.manifests.ports import protocol_of
 from testbed.spec.manifests.service import service_type
@@ -51,7 +51,7 @@ def surroundings(
 def path_problems(document: Document, paths: Mapping[str, Path], around: Surroundings) -> Iterator[Problem]:
     """Ends that are not there or cannot meet, and baselines that are no other path."""
     # Pods with addresses of their own, of which the fabric knows nothing in overlay mode.
-    own = {_pod_ref(pod) for pod in around.of_kind("Pod") if not uses_host_network(pod)}
+    own = {pod_reference(pod) for pod in around.of_kind("Pod") if not uses_host_network(pod)}
     for name, path in paths.items():
         here: FieldPath = ("paths", name)
         source, target = parse_endpoint(path.source), parse_target(path.target)
@@ -76,17 +76,13 @@ def path_problems(document: Document, paths: Mapping[str, Path], around: Surroun
             yield document.problem(here, message, allowed=allowed)
 
 
-def _pod_ref(pod: JsonObject) -> EndpointRef:
-    return EndpointRef("pod", object_namespace(pod), object_name(pod))
-
-
 def _endpoint_problems(
     document: Document, path: FieldPath, end: EndpointRef, around: Surroundings
 ) -> Iterator[Problem]:
     if end.kind == "pod":
         if around.objects is None:
             return
-        pods = [_pod_ref(pod) for pod in around.of_kind("Pod")]
+        pods = [pod_reference(pod) for pod in around.of_kind("Pod")]
         if end not in pods:
             known = [str(pod) for pod in pods]
             message = f"no manifest has this pod{suggestion(str(end), known)}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from testbed.cluster.objects import DEFAULT_NAMESPACE, is_valid_name
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name, object_name, object_namespace
 
 ENDPOINT_FORM = "POD, NAMESPACE/POD, pod/NAMESPACE/POD, node/NODE or ext/HOST"
 TARGET_FORM = f"{ENDPOINT_FORM}, each with :PORT if need be; service/NAME:PORT or loadbalancer/NAME:PORT"
@@ -66,6 +66,11 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.service or self.endpoint}" + (f":{self.port}" if self.port is not None else "")
+
+
+def pod_reference(pod: JsonObject) -> EndpointRef:
+    """How a pod is called in paths and on the command line."""
+    return EndpointRef("pod", object_namespace(pod), object_name(pod))
 
 
 def parse_endpoint(text: str) -> EndpointRef:
