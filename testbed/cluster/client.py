@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from testbed.cluster.confirm import versions_text
 from testbed.cluster.kinds import Kind, kind_of
-from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, resource_version
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, object_namespace, resource_version
 from testbed.cluster.status import ApiError, Expired, error_from_status
 from testbed.cluster.store import Event, ObjectList
 
@@ -75,10 +75,10 @@ class ApiClient:
         return ObjectList(items, int(answer["metadata"]["resourceVersion"]))
 
     def create(self, wire: JsonObject) -> JsonObject:
-        return self._request("POST", kind_of(wire).path(_namespace(wire)), wire)
+        return self._request("POST", kind_of(wire).path(object_namespace(wire)), wire)
 
     def replace(self, wire: JsonObject) -> JsonObject:
-        return self._request("PUT", kind_of(wire).path(_namespace(wire), object_name(wire)), wire)
+        return self._request("PUT", kind_of(wire).path(object_namespace(wire), object_name(wire)), wire)
 
     def patch(self, kind: Kind, name: str, patch: JsonObject, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
         """Change an object by a JSON merge patch (RFC 7396)."""
@@ -398,10 +398,6 @@ def _json_body(sock: socket.socket, body: bytes) -> JsonObject:
 
 def _object_key(wire: JsonObject) -> tuple[str, str]:
     return wire["metadata"].get("namespace", ""), wire["metadata"]["name"]
-
-
-def _namespace(wire: JsonObject) -> str:
-    return str(wire["metadata"].get("namespace") or DEFAULT_NAMESPACE)
 
 
 def _with_query(path: str, parameters: dict[str, str]) -> str:
