@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from testbed.analysis.load import Results, load
 from testbed.analysis.summary import summary
+from testbed.analysis.table import plain_table
 from testbed.analysis.words import NONE, Side, place, ratio_text, side_value, sides, varying, what, with_unit
 
 Entry = Mapping[str, Any]
@@ -64,7 +64,7 @@ class RunComparison:
             yield Text(f"{letter}: {name}")
         for warning in self.warnings:
             yield Text(f"warning: {warning}", style="yellow")
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = plain_table()
         below, above = sides([row.key for row in self.rows])
         figures = [f"{name} {letter}" for name in (below, above, "ratio") for letter in "AB"]
         for column in ("probe", "path", *figures, ""):

@@ -28,6 +28,11 @@ Document = Mapping[str, Any]
 _VERDICT_BESIDE_FROM = 116
 
 
+def plain_table() -> Table:
+    """A table without lines, its columns two spaces apart."""
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
 class ResultTable:
     """A summary as a rich renderable: columns of plain text, emphasis where a terminal has it."""
 
@@ -59,7 +64,7 @@ class ResultTable:
                 yield Text(reason, style="yellow")
 
     def _table(self, entries: Sequence[Document], narrow: bool) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = plain_table()
         table.add_column("path", no_wrap=True)
         for side in sides(entries):
             table.add_column(side, justify="right", no_wrap=True)
@@ -83,7 +88,7 @@ class ResultTable:
     def _medians(self) -> Table:
         """What was measured where nothing is compared: medians as they are."""
         arms = self._summary["arms"]
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = plain_table()
         for column in ("path", "arm", "median", "95% interval over rounds", "p99", "lost"):
             table.add_column(column, justify="left" if column in ("path", "arm") else "right", no_wrap=True)
         names = varying(arms)
