@@ -42,6 +42,12 @@ class BadRequest(ApiError):
     code, reason = 400, "BadRequest"
 
 
+class Unauthorized(ApiError):
+    """The request shows no token, or not the right one."""
+
+    code, reason = 401, "Unauthorized"
+
+
 class NotFound(ApiError):
     code, reason = 404, "NotFound"
 

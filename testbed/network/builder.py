@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.loops import Loops
-from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch

@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from controllers.pipeline import TABLES, compile_program, learned_flows, parse_dump, parse_group_dump
+from testbed.apiserver.server import ApiServer
 from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.confirm import wait_confirmed, wait_versions
 from testbed.cluster.identity import (
@@ -39,7 +40,6 @@ from testbed.cluster.identity import (
 )
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, KINDS, NODE, POD, SERVICE
 from testbed.cluster.objects import JsonObject, resource_version
-from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
 from testbed.cluster.values import VXLAN_UDP_PORT, ClusterState, Mode, NetworkConfig, NodeNetwork, PodNetwork
 from testbed.cluster.view import cluster_state

@@ -14,12 +14,12 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.confirm import wait_confirmed
 from testbed.cluster.kinds import CONFIG_MAP
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.server import ApiServer
 from testbed.cluster.service_allocation import service_admission
 from testbed.cluster.store import Store
 from testbed.cluster.values import NetworkConfig, NodeNetwork, ProxyName

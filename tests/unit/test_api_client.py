@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster.client import ApiClient, ListWatch, Selection, _ChunkedBody
 from testbed.cluster.confirm import parse_versions
 from testbed.cluster.kinds import CONFIG_MAP, NODE, POD
-from testbed.cluster.server import ApiServer
 from testbed.cluster.status import AlreadyExists, BadRequest, Conflict, Expired, NotFound
 from testbed.cluster.store import Store
 from tests.unit.cluster_objects import config_map, pod

@@ -12,8 +12,8 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Node, Pod
 from lightkube.types import PatchType
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster.assign import assign
-from testbed.cluster.server import ApiServer
 from testbed.cluster.store import Store
 from testbed.cluster.values import NetworkConfig
 from tests.unit.cluster_objects import edge_nodes, pod

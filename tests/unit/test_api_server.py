@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from testbed.apiserver.connection import MAX_BODY_BYTES
+from testbed.apiserver.server import ApiServer
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.client import ApiClient
 from testbed.cluster.kinds import POD
-from testbed.cluster.server import MAX_BODY_BYTES, ApiServer
 from testbed.cluster.status import Invalid
 from testbed.cluster.store import Store
 from testbed.cluster.values import NetworkConfig
@@ -76,10 +77,10 @@ def names(answer):
 def test_discovery(ask):
     assert ask("GET", "/version")[1]["gitVersion"].startswith("v1.")
     assert ask("GET", "/api")[1]["versions"] == ["v1"]
-    groups = ask("GET", "/apis")[1]["groups"]
-    assert [group["preferredVersion"]["groupVersion"] for group in groups] == ["apps/v1", "discovery.k8s.io/v1"]
+    groups = {group["name"]: group["preferredVersion"]["version"] for group in ask("GET", "/apis")[1]["groups"]}
+    assert groups["apps"] == groups["batch"] == groups["networking.k8s.io"] == groups["discovery.k8s.io"] == "v1"
     resources = {resource["name"]: resource for resource in ask("GET", "/api/v1")[1]["resources"]}
-    assert set(resources) == {"configmaps", "endpoints", "namespaces", "nodes", "pods", "services"}
+    assert {"configmaps", "secrets", "endpoints", "namespaces", "nodes", "pods", "services", "events"} <= set(resources)
     assert (resources["nodes"]["namespaced"], resources["pods"]["shortNames"]) == (False, ["po"])
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster.client import ApiClient
 from testbed.cluster.kinds import CONFIG_MAP
 from testbed.cluster.objects import resource_version
-from testbed.cluster.server import ApiServer
 from testbed.cluster.status import NotFound
 from testbed.cluster.status_map import StatusMap
 from testbed.cluster.store import Store
