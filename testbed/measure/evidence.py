@@ -240,7 +240,11 @@ def _in_order(front: Sequence[Seen], request: Sequence[Seen], probe: Sequence[Se
     """
     there = {id(packet) for _, packet in (*front, *request)}
     answer = [(frame, packet) for frame, packet in probe if id(packet) not in there]
-    legs = [sorted(leg, key=lambda seen: (-seen[1].ttl, not seen[0].outgoing)) for leg in (front, request, answer)]
+    # By way of a Service it comes from a tunnel first, and then goes on bare with a TTL of its own.
+    tunnelled = [(frame, packet) for frame, packet in answer if packet.inner is not None]
+    bare = [(frame, packet) for frame, packet in answer if packet.inner is None]
+    ways = (front, request, tunnelled, bare)
+    legs = [sorted(leg, key=lambda seen: (-seen[1].ttl, not seen[0].outgoing)) for leg in ways]
     return tuple(frame for leg in legs for frame, _ in leg)
 
 

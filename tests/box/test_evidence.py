@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from testbed.cluster.objects import JsonObject
 from testbed.measure import evidence
 from testbed.measure.capture import capturing
 from testbed.measure.evidence import Asking, Finding
@@ -29,6 +30,14 @@ PATHS = {
     "host_network_to_pod": ("agent", "d"),
     "pod_to_host_network": ("a", "far-agent"),
 }
+# Services by their load balancers' addresses: of those that any node may turn, and that only an endpoint's node turns.
+BALANCED = {
+    "outside": ("ext/ext1", "loadbalancer/anywhere:7000"),
+    "outside_local": ("ext/ext1", "loadbalancer/local:7000"),
+    "pod": ("a", "loadbalancer/anywhere:7000"),
+    "pod_local": ("a", "loadbalancer/local:7000"),
+    "node": ("node/n2", "loadbalancer/anywhere:7000"),
+}
 TUNNELLED = {"same_leaf", "cross_leaf", "node_to_pod", "host_network_to_pod"}
 
 
@@ -48,7 +57,10 @@ def asking(testbed: Testbed, servers: Servers, source: str, target: str) -> Aski
 def each_mode_is_proven() -> None:
     pods = [pod("a", "n1"), pod("b", "n1"), pod("c", "n2"), pod("d", "n3")]
     pods += [pod("agent", "n1", hostNetwork=True), pod("far-agent", "n3", hostNetwork=True)]
-    with cluster(plan_of("leaf_spine", pods)) as testbed, Servers(testbed) as servers:
+    pods[3]["metadata"]["labels"] = {"app": "echo"}
+    with cluster(plan_of("leaf_spine", pods, ext=1)) as testbed, Servers(testbed) as servers:
+        testbed.apply([_balanced("anywhere", "Cluster"), _balanced("local", "Local")])
+        testbed.wait_settled()
         for mode in ("overlay", "routed", "overlay"):
             testbed.set_mode(mode)
             for name, finding in taken(testbed, servers).items():
@@ -64,8 +76,36 @@ def each_mode_is_proven() -> None:
                     assert finding.via in [("leaf1", spine, "leaf2") for spine in ("spine1", "spine2")]
                 if tunnelled and finding.outer:
                     assert finding.outer["udp_dst"] == 4789
+            _load_balancers_are_proven(testbed, servers)
         _other_source_ports_take_other_spines(testbed, servers)
         _the_wrong_mode_would_be_noticed(testbed, servers)
+
+
+def _balanced(name: str, policy: str) -> JsonObject:
+    port = {"name": "echo", "protocol": "UDP", "port": 7000}
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": policy, "selector": {"app": "echo"}, "ports": [port]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def _load_balancers_are_proven(testbed: Testbed, servers: Servers) -> None:
+    """The only endpoint is on n3."""
+    masks = {str(node.masquerade_ip) for node in testbed.state.nodes}
+    pod_ips = {one.name: str(one.pod_ip) for one in testbed.state.pods}
+    overlay = testbed.state.config.mode == "overlay"
+    for name, ends in BALANCED.items():
+        with capturing(testbed.uplinks()) as capture:
+            asked = asking(testbed, servers, *ends)
+            finding = evidence.take(testbed, capture, asked, 23456, f"evidence of {name}".encode())
+        assert finding.ok, (name, finding)
+        assert finding.inner is not None
+        way = [frame.element for frame in finding.frames]
+        assert way[0] == way[-1] == {"ext/ext1": "ext1", "a": "n1", "node/n2": "n2"}[ends[0]], (name, finding)
+        turned = finding.inner["ipv4_dst"] == pod_ips["d"]
+        if name == "outside_local":  # turned on the endpoint's own node, so the fabric only sees the Service's address
+            assert not turned and "n3" in way
+        elif name != "outside" or turned:  # else the fabric has chosen n3 itself
+            assert turned and (finding.outer is not None) is overlay
+            assert finding.inner["ipv4_src"] in ({pod_ips["a"]} if name == "pod_local" else masks)
 
 
 def _other_source_ports_take_other_spines(testbed: Testbed, servers: Servers) -> None:

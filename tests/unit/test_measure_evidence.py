@@ -314,6 +314,11 @@ class TestServices:
         assert finding.ok, finding.detail
         assert finding.inner is not None and finding.inner["ipv4_dst"] == str(POD2)
         assert judge(wanted, seen(*front), MARKER, True).ok, "the endpoint on the node itself"
+        back = vxlan(udp(POD2, IPv4Address("10.244.0.254"), (8080, 20000), MARKER), source=NODE2, target=NODE1)
+        home = udp(NODE1, EXT1, (30080, 20000), MARKER, ttl=62)
+        answer = seen(("n1", True, home), ("ext1", False, home), ("n2", True, back), ("n1", False, back))
+        way = [(frame.element, frame.outgoing) for frame in judge(wanted, [*legs, *answer], MARKER, True).frames]
+        assert way[4:] == [("n2", True), ("n1", False), ("n1", True), ("ext1", False)], "by the tunnel, then bare"
         bare = vxlan(udp(EXT1, POD2, (20000, 8080), MARKER))
         for frames, cause in (
             (seen(("n1", True, masked), ("n2", False, masked)), "not seen on its way to 192.168.1.1 port 30080"),
