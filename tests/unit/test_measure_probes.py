@@ -73,31 +73,39 @@ class TestSockperf:
 
 class TestPing:
     def test_every_reply_is_a_sample(self) -> None:
-        lost, times_us = icmp_rtt.parse(recorded("ping_closed_loop.txt"), 0.0, interrupted=True)
+        lost, times_us = icmp_rtt.parse(recorded("ping_closed_loop.txt"), 0.0, interrupted_at=None)
         assert (lost, len(times_us)) == (0, 25)
         # ping's own summary of the same replies: 0.004/0.005/0.033 ms
         assert (min(times_us), max(times_us)) == (4.0, 33.0)
         assert statistics.mean(times_us) == pytest.approx(5, abs=1)
 
     def test_requests_without_a_reply_are_lost(self) -> None:
-        lost, times_us = icmp_rtt.parse(recorded("ping_loss.txt"), 0.0, interrupted=False)
+        lost, times_us = icmp_rtt.parse(recorded("ping_loss.txt"), 0.0, interrupted_at=None)
         assert (lost, len(times_us)) == (4, 16)
 
     def test_replies_during_the_warm_up_are_left_out(self) -> None:
-        _, times_us = icmp_rtt.parse(recorded("ping_loss.txt"), 0.2, interrupted=False)
+        _, times_us = icmp_rtt.parse(recorded("ping_loss.txt"), 0.2, interrupted_at=None)
         assert len(times_us) == 12  # the first four came within 77 ms, the next 213 ms after the first
 
-    def test_the_request_that_was_under_way_at_the_end_is_not_lost(self) -> None:
-        text = recorded("ping_closed_loop.txt").replace("25 packets transmitted", "26 packets transmitted")
-        assert icmp_rtt.parse(text, 0.0, interrupted=True)[0] == 0
-        assert icmp_rtt.parse(text, 0.0, interrupted=False)[0] == 1
+    def test_requests_that_were_under_way_at_the_end_are_not_lost(self) -> None:
+        text = recorded("ping_closed_loop.txt").replace("25 packets transmitted", "28 packets transmitted")
+        last_reply = 1795180382.204928
+        assert icmp_rtt.parse(text, 0.0, interrupted_at=last_reply + 0.04)[0] == 0
+        assert icmp_rtt.parse(text, 0.0, interrupted_at=last_reply + 1.1)[0] == 3  # they had their time
+        assert icmp_rtt.parse(text, 0.0, interrupted_at=None)[0] == 3
+
+    def test_sequence_numbers_begin_anew(self) -> None:
+        text = recorded("ping_closed_loop.txt").replace(
+            "25 packets transmitted, 25", "65563 packets transmitted, 65560"
+        )
+        assert icmp_rtt.parse(text, 0.0, interrupted_at=1795180382.25)[0] == 1
 
     def test_no_reply_at_all(self) -> None:
-        assert icmp_rtt.parse(recorded("ping_none.txt"), 0.0, interrupted=False) == (3, [])
+        assert icmp_rtt.parse(recorded("ping_none.txt"), 0.0, interrupted_at=None) == (3, [])
 
     def test_an_error_is_a_failure(self) -> None:
         with pytest.raises(ProbeFailure, match="no summary"):
-            icmp_rtt.parse("ping: sendmsg: Network is unreachable\n", 0.0, interrupted=False)
+            icmp_rtt.parse("ping: sendmsg: Network is unreachable\n", 0.0, interrupted_at=None)
 
 
 class TestIperf3:
@@ -138,7 +146,7 @@ class TestCommand:
     def test_every_match_of_the_pattern_is_a_figure_in_the_metrics_unit(self) -> None:
         text = recorded("ping_loss.txt")
         figures = command.parse(text, self.probe(pattern=r"time=([\d.]+) ms", scale=1000))
-        assert figures == icmp_rtt.parse(text, 0.0, interrupted=False)[1]
+        assert figures == icmp_rtt.parse(text, 0.0, interrupted_at=None)[1]
 
     def test_a_json_path_picks_one_figure_or_all_of_a_list(self) -> None:
         text = recorded("iperf3_tcp.json")
