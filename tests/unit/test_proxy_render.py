@@ -65,7 +65,7 @@ _LIMIT = 1500
         ("nftables", NftablesRules(_LIMIT), Nftables),
     ],
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(history=histories())
 def test_step_by_step_is_the_same_as_at_once(
     name: str, rules: Rules, kernel: type[Any], history: list[ClusterState]
