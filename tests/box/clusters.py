@@ -53,9 +53,9 @@ def plan_on(
 
 
 @contextmanager
-def cluster(plan: Plan) -> Iterator[Testbed]:
+def cluster(plan: Plan, datapath: str = "auto") -> Iterator[Testbed]:
     """A running cluster; when the test fails, its flows, routes, neighbours and logs are printed."""
-    with built(plan, choose_datapath("auto"), PlainProgress(sys.stdout)) as testbed:
+    with built(plan, choose_datapath(datapath), PlainProgress(sys.stdout)) as testbed:
         try:
             yield testbed
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import selectors
 import socket
 import threading
@@ -12,7 +13,15 @@ from typing import NamedTuple
 
 from testbed.network.netns import entered
 
-_KINDS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+_KINDS = {
+    "TCP": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "UDP": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "SCTP": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+# An SCTP client has no TIME_WAIT: Linux may choose a port again whose last association is still tracked, and that is
+# given to the same server, or by IPVS dropped at first. So every client has a port of its own, outside the range that
+# Linux chooses from.
+_SCTP_PORTS = itertools.count(20000)
 
 
 class Answer(NamedTuple):
@@ -37,11 +46,11 @@ class Servers:
     def listen(self, name: str, namespace: str, address: str, number: int, protocol: str = "TCP") -> None:
         """Answer ``name`` and the client's address at a port in a namespace."""
         with entered(namespace):
-            sock = socket.socket(socket.AF_INET, _KINDS[protocol])
+            sock = socket.socket(socket.AF_INET, *_KINDS[protocol])
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, number))
         sock.setblocking(False)
-        if protocol == "TCP":
+        if sock.type == socket.SOCK_STREAM:
             sock.listen(512)
         with self._lock:
             self._names[sock] = name
@@ -93,9 +102,11 @@ class Client:
 
     def __init__(self, namespace: str, address: str, number: int, protocol: str = "TCP", timeout_s: float = 2) -> None:
         with entered(namespace):
-            self.socket = socket.socket(socket.AF_INET, _KINDS[protocol])
+            self.socket = socket.socket(socket.AF_INET, *_KINDS[protocol])
         self.socket.settimeout(timeout_s)
         try:
+            if protocol == "SCTP":
+                self.socket.bind(("", next(_SCTP_PORTS)))
             self.socket.connect((address, number))
         except BaseException:
             self.socket.close()

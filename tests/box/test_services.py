@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -108,18 +108,20 @@ def pods_are_followed(testbed: Testbed, world: World) -> None:
     testbed.wait_settled()
 
 
-def every_proxy(mode: Mode) -> None:
+def all_cases(
+    mode: Mode, proxies: Sequence[ProxyName], datapath: str = "auto", *more: Callable[[Testbed, World], None]
+) -> None:
+    """All cases, and ``more``, with each of the proxies in turn, on one cluster."""
     plan = plan_of("single_switch", [pod(name, node) for name, node in _PODS.items()], nodes=3, ext=1)
     failures = []
-    with cluster(plan) as testbed, servers() as running:
+    with cluster(plan, datapath) as testbed, servers() as running:
         serve(world_of(testbed, "openflow"), running)
         testbed.set_mode(mode)
-        proxies: list[ProxyName] = ["openflow", *kernel_proxies()]
         for proxy in proxies:
             print(f"{mode}, {proxy}", flush=True)
             testbed.set_proxy(proxy)
             world = world_of(testbed, proxy)
-            for check in (run_cases, partial(pods_are_followed, testbed)):
+            for check in (run_cases, *(partial(each, testbed) for each in (pods_are_followed, *more))):
                 try:
                     check(world)
                 except AssertionError as error:
@@ -128,11 +130,11 @@ def every_proxy(mode: Mode) -> None:
 
 
 def overlay() -> None:
-    every_proxy("overlay")
+    all_cases("overlay", ["openflow", *kernel_proxies()])
 
 
 def routed() -> None:
-    every_proxy("routed")
+    all_cases("routed", ["openflow", *kernel_proxies()])
 
 
 @pytest.mark.parametrize("mode", MODES)
