@@ -13,8 +13,10 @@ setup(
     package_data={"testbed": ["**/*.j2", "**/*.json", "**/*.yaml", "**/*.conf", "**/py.typed"]},
     install_requires=[
         "click>=8.1",
+        "cryptography>=42",
         "eventlet>=0.41",
         "jinja2>=3.1",
+        "jsonpatch>=1.33",
         "jsonschema>=4.18",
         "kubernetes-validate>=1.30",
         "matplotlib>=3.8",
@@ -28,6 +30,7 @@ setup(
         "referencing>=0.30",
         "ryu==4.34; python_version < '3.12'",
         "scipy>=1.11",
+        "wsproto>=1.2",
     ],
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
 )
