@@ -44,7 +44,7 @@ _TCP_REPAIR = 19  # a socket in repair mode is closed without a word (Linux' uap
 _SYN, _SYN_FIN = 0x02, 0x03
 _SO_ATTACH_FILTER = 26  # socket(7)
 # Linux' first sequence numbers are a clock of 64 ns (RFC 6528, net/core/secure_seq.c). For so long the next one by the
-# same port is inside a window of 64 KiB, and an endpoint whose server has closed resets it: no machine is back that soon.
+# same port is inside a window of 64 KiB, and an endpoint whose server has closed resets it. Nobody is back so soon.
 _OUT_OF_WINDOW_S = 4 * 0x10000 * 64e-9
 
 
