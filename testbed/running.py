@@ -1,123 +1,160 @@
-"""A cluster that is kept running for people: built in its box, made known to ``testbed exec``, ended on request."""
+"""A cluster that is kept running for people: its name is claimed, its box started, in the foreground or behind it."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Container
-from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from testbed.doctor.experiment_needs import experiment_needs
 from testbed.doctor.facts import DatapathWish
 from testbed.doctor.needs import require
 from testbed.doctor.trials import use_system_directories
-from testbed.errors import TestbedError
-from testbed.network.box import run_sealed
-from testbed.network.builder import built, choose_datapath
-from testbed.network.enter import API_URL_FILE
-from testbed.network.hosts import ClusterCLI
-from testbed.network.places import make_places
+from testbed.network import control
+from testbed.network.box import exit_with, run_sealed
+from testbed.network.kubeconfig import open_door, write_kubeconfig
 from testbed.network.plan import Plan, make_plan
-from testbed.network.registry import Running, registered, running_clusters
-from testbed.progress import open_progress
-from testbed.views.cluster import network_line, nodes_table, outside_table, pods_table, services_table
+from testbed.network.registry import Claim, claim, claim_free
+from testbed.progress import PlainProgress, Progress, open_progress
+from testbed.serving import Box, serve
 
 if TYPE_CHECKING:
-    from testbed.network.testbed import Testbed
     from testbed.spec.checked import CheckedExperiment
 
 _DONE = b"\n"
-_SHOWN_SERVICES = 30
-_HINT = "Enter it from another terminal: testbed exec POD|node/NODE|ext/HOST -- CMD. Ctrl-C ends it."
+# On the way from a cluster in the background to the command that waits for it: no more progress, the cluster is there.
+_READY = "\x06\n"
+_SIGNALLED = 128  # exit status of what a signal has ended, as shells report it: this much and the signal's number
 
 
-def keep_running(checked: CheckedExperiment, datapath: DatapathWish, *, prompt: bool) -> int:
+@dataclass(frozen=True)
+class Wish:
+    """How a cluster is kept: its name (None: any that is free), datapath, with a prompt, in the background."""
+
+    name: str | None
+    datapath: DatapathWish
+    prompt: bool
+    detach: bool
+
+
+def keep_running(checked: CheckedExperiment, wish: Wish) -> int:
     """Build the experiment's first cluster and keep it until Ctrl-C, SIGTERM or the end of the prompt; exit status.
 
-    Raises MachineError when this machine cannot do it.
+    With ``detach`` it returns when the cluster is there. Raises NameTaken, and MachineError when this machine cannot
+    do it; both before anything is built.
     """
-    use_system_directories()
-    require(experiment_needs(checked, datapath, probes=False))
-    plan = make_plan(checked, checked.experiment.builds[0])
-    name = free_name(checked.experiment.name, {cluster.name for cluster in running_clusters()})
-    outside, inside = socket.socketpair()
-    with outside, inside, ExitStack() as stack:
+    with ExitStack() as stack:
+        claimed = claim(wish.name) if wish.name else claim_free(checked.experiment.name)
+        stack.callback(claimed.release)
+        use_system_directories()
+        require(experiment_needs(checked, wish.datapath, probes=False))
+        plan = make_plan(checked, checked.experiment.builds[0])
+        if not wish.detach:
+            return _supervise(plan, wish, claimed, open_progress(), None)
+        stack.pop_all()  # the name belongs to the process in the background now
+        return _detach(plan, wish, claimed)
 
-        def make_known(init_pid: int) -> None:
-            inside.close()  # the box's own copy is then the only one, so its end is noticed
-            cluster = registered(name, init_pid, make_places(plan))
-            thread = threading.Thread(target=_register, args=(stack, outside, cluster))
+
+# -- in the foreground, or as the process in the background ---------------------------------------------------------
+
+
+def _supervise(plan: Plan, wish: Wish, claimed: Claim, progress: Progress, report: TextIO | None) -> int:
+    """Outside the box: open what reaches into it, start it, make it known once it is built, and wait for its end."""
+    name, init_pids = claimed.running.name, list[int]()
+    door = open_door()
+    questions = control.listen(claimed.running.control)
+    write_kubeconfig(claimed.running.kubeconfig, name, door)
+    outside, inside = socket.socketpair()
+
+    def known() -> None:
+        """Inside the box: have the supervisor make the cluster known."""
+        inside.sendall(_DONE)
+        inside.recv(1)
+
+    def make_known() -> None:
+        if outside.recv(1):  # else the box has ended before the cluster was built
+            claimed.ready(init_pids[0])
+            outside.sendall(_DONE)
+            if report is not None:
+                report.write(_READY)
+                report.close()
+
+    with outside, inside, questions, door.listener, ExitStack() as stack:
+
+        def started(init_pid: int) -> None:
+            init_pids.append(init_pid)
+            for own_copy in (inside, questions, door.listener):
+                own_copy.close()  # the box has the only ones then, so what is outside notices its end
+            thread = threading.Thread(target=make_known)
             thread.start()
             stack.callback(thread.join)
 
-        return run_sealed(lambda: _serve(plan, datapath, prompt, inside), make_known)
+        box = Box(name, claimed.running.kubeconfig, wish.datapath, wish.prompt, door, questions, known)
+        status = run_sealed(lambda: serve(plan, box, progress), started)
+    if status > _SIGNALLED and status != _SIGNALLED + signal.SIGINT:
+        ended_by = signal.Signals(status - _SIGNALLED).name
+        sys.stderr.write(
+            f"{name} has ended: the process that holds it (API, kubelets, loops) was ended by {ended_by}\n"
+        )
+    return status
 
 
-def free_name(wish: str, taken: Container[str]) -> str:
-    """``wish``, or the first of ``wish-2``, ``wish-3`` ... that is not taken."""
-    name, number = wish, 1
-    while name in taken:
-        number += 1
-        name = f"{wish}-{number}"
-    return name
+# -- the background ---------------------------------------------------------------------------------------------
 
 
-def overview(testbed: Testbed) -> str:
-    """What is there: mode and proxy; nodes, outside hosts, pods and Services with their addresses."""
-    state = testbed.state
-    tables = (
-        network_line(state),
-        nodes_table(state, testbed.fabric),
-        outside_table(testbed.fabric),
-        pods_table(state),
-        services_table(state, most=_SHOWN_SERVICES),
-    )
-    return "\n".join(table for table in tables if table)
-
-
-def _register(stack: ExitStack, box: socket.socket, cluster: AbstractContextManager[Running]) -> None:
-    """Outside the box: make the cluster known once it is built, and tell the box that it is."""
-    if not box.recv(1):
-        return  # the box ended before the cluster was built
-    try:
-        stack.enter_context(cluster)
-    except (TestbedError, OSError) as error:
-        sys.stderr.write(f"testbed exec will not find this cluster: {error}\n")
-    box.sendall(_DONE)
-
-
-def _serve(plan: Plan, datapath: DatapathWish, prompt: bool, outside: socket.socket) -> int:
-    """The worker inside the box. Returns when it is told to end; an interrupt while building is the caller's."""
-    with built(plan, choose_datapath(datapath), open_progress()) as testbed:
-        API_URL_FILE.write_text(testbed.api_url)
-        outside.sendall(_DONE)
-        outside.recv(1)
-        sys.stdout.write(f"\n{overview(testbed)}\n")
-        if prompt:
-            _give_prompt(testbed)
+def _detach(plan: Plan, wish: Wish, claimed: Claim) -> int:
+    """Leave the cluster to a process of its own; returns when it is built, or has failed."""
+    log = claimed.running.log
+    read, write = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        exit_with(lambda: _background(plan, wish, claimed, write))
+    os.close(write)
+    previous = signal.signal(signal.SIGINT, lambda *_: os.kill(child, signal.SIGINT))
+    with os.fdopen(read) as report:
+        for line in report:
+            if line == _READY:
+                break
+            sys.stderr.write(line)
         else:
-            sys.stdout.write(_HINT + "\n")
-            sys.stdout.flush()
-            _wait_for_the_end()
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            sys.stderr.write(log.read_text(errors="replace") if log.exists() else "")
+            log.unlink(missing_ok=True)
+            return status if status >= 0 else _SIGNALLED - status
+    signal.signal(signal.SIGINT, previous)
+    sys.stdout.write(f"KUBECONFIG={claimed.running.kubeconfig}\n")
     return 0
 
 
-def _give_prompt(testbed: Testbed) -> None:
-    # Mininet's prompt takes every KeyboardInterrupt for itself, so the other signals have to end it differently.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
+def _background(plan: Plan, wish: Wish, claimed: Claim, report: int) -> int:
+    os.setsid()
+    _redirect(claimed.running.log)
     try:
-        ClusterCLI(testbed.net)
-    except SystemExit:
-        sys.stdout.write("\n")
+        claimed.supervised_here(detached=True)
+        with os.fdopen(report, "w", buffering=1) as waiting:
+            status = _supervise(plan, wish, claimed, PlainProgress(waiting), waiting)
+    finally:
+        claimed.release()
+    if status == 0:
+        claimed.running.log.unlink()  # it has ended as it was told to
+    return status
 
 
-def _wait_for_the_end() -> None:
-    try:
-        while True:
-            signal.pause()
-    except KeyboardInterrupt:
-        sys.stdout.write("\n")
+def _redirect(log: Path) -> None:
+    """Read nothing, and write everything to a file, from here on and in all processes that are started."""
+    log.unlink(missing_ok=True)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    for opened, numbers in ((nothing, (0,)), (output, (1, 2))):
+        for number in numbers:
+            os.dup2(opened, number)
+        os.close(opened)

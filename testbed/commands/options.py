@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from testbed.network.registry import Running
 
 datapath_option = click.option(
     "--datapath",
@@ -22,6 +27,8 @@ set_option = click.option(
     help="Override a field, for example rounds=20 or probes[0].duration_s=2; may be given several times.",
 )
 
+name_option = click.option("--name", metavar="NAME", help="Which running cluster  [default: the only one]")
+
 form_option = click.option(
     "-o",
     "--output",
@@ -30,3 +37,16 @@ form_option = click.option(
     show_default=True,
     help="Form of what is printed.",
 )
+
+
+def running_cluster(name: str | None) -> Running:
+    """The running cluster that is meant, ready to be entered. Raises UsageError naming those that are there."""
+    from testbed.network.registry import find
+
+    try:
+        running = find(name)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from None
+    if not running.is_ready:
+        raise click.UsageError(f"{running.name} is still being built")
+    return running

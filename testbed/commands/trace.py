@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.commands.options import form_option
+from testbed.commands.options import form_option, name_option, running_cluster
 
 if TYPE_CHECKING:
     from testbed.trace.values import TransportProtocol
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--endpoint", metavar="POD|ADDRESS", help="Which of a Service's endpoints to follow  [default: the first one tried]"
 )
+@name_option
 @form_option
 def trace(
     source: str,
@@ -32,6 +33,7 @@ def trace(
     protocol: TransportProtocol | None,
     source_port: int | None,
     endpoint: str | None,
+    name: str | None,
     output: str,
 ) -> int:
     """Tell the way of a packet through a cluster that `testbed up` keeps running, and the way of its reply.
@@ -49,15 +51,11 @@ def trace(
     """
     from testbed.errors import TestbedError
     from testbed.network.enter import call_in
-    from testbed.network.registry import find
     from testbed.trace import Cluster, Request
     from testbed.trace import trace as trace_packet
     from testbed.trace.text import trace_as_data, trace_as_text
 
-    try:
-        running = find()
-    except LookupError as error:
-        raise click.UsageError(str(error.args[0])) from None
+    running = running_cluster(name)
     request = Request(source, target, protocol, source_port, endpoint)
 
     def inside(api_url: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from testbed.errors import RunError
@@ -14,10 +15,17 @@ _START_S, _END_S = 30.0, 5.0
 
 
 class ApiProcess:
-    """``python -m MODULE --api URL ...``. ``name`` stands in errors; what it logs goes to ``log``."""
+    """``python -m MODULE --api URL ...``. ``name`` stands in errors; what it logs goes to ``log``.
+
+    ``on_start`` is called after each start.
+    """
 
     def __init__(self, name: str, module: str, api_url: str, log: Path, arguments: Sequence[str] = ()) -> None:
         self.name, self.log = name, log
+        self.on_start: Callable[[], None] = lambda: None
+        # Whoever supervises it starts it again, beside whoever starts and stops it on purpose.
+        self._lock = threading.Lock()
+        self._wanted = False
         self._argv = [sys.executable, "-m", module, "--api", api_url, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,6 +49,12 @@ class ApiProcess:
         return self._process
 
     def start(self) -> None:
+        with self._lock:
+            self._wanted = True
+            self._start()
+        self.on_start()
+
+    def _start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,
@@ -50,6 +64,22 @@ class ApiProcess:
                 stderr=log,
                 start_new_session=True,
             )
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended without having been stopped."""
+        with self._lock:
+            return self._wanted and not self.is_alive
+
+    def revive(self) -> None:
+        """Start it again if it has died. Raises OSError."""
+        with self._lock:
+            if not self._wanted or self.is_alive:
+                return
+            if self._process is not None and self._process.stdout is not None:
+                self._process.stdout.close()
+            self._start()
+        self.on_start()
 
     def wait_listening(self) -> None:
         """Return when it says that it is ready, which it does by printing one line.
@@ -73,14 +103,16 @@ class ApiProcess:
             raise RunError(f"{self.name} ended with status {self._process.returncode}:\n" + "\n".join(lines))
 
     def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._process = None
+        with self._lock:
+            self._wanted = False
+            if self._process is None:
+                return
+            self._process.terminate()
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process = None

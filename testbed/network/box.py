@@ -48,7 +48,7 @@ def run_sealed(worker: Callable[[], int], on_start: Callable[[int], None] | None
     entrance = os.fork()
     if entrance == 0:
         os.close(report_read)
-        _exit_with(lambda: _entrance(worker, supervisor, report_write))
+        exit_with(lambda: _entrance(worker, supervisor, report_write))
     os.close(report_write)
     previous = _forward_signals_to(entrance)
     try:
@@ -88,7 +88,7 @@ def _entrance(worker: Callable[[], int], supervisor: int, report: int) -> int:
     if init == 0:
         os.close(report)
         os.close(alive_write)
-        _exit_with(lambda: _init(worker, alive_read))
+        exit_with(lambda: _init(worker, alive_read))
     os.close(alive_read)
     os.write(report, f"{init}\n".encode())
     os.close(report)
@@ -118,7 +118,7 @@ def _init(worker: Callable[[], int], alive: int) -> int:
         os.close(alive)
         for number in _FORWARDED:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _terminate)
-        _exit_with(worker)
+        exit_with(worker)
     _forward_signals_to(process)
     while True:
         pid, status = os.wait()
@@ -160,7 +160,7 @@ def _status(wait_status: int) -> int:
     return code if code >= 0 else _SIGNALLED - code
 
 
-def _exit_with(body: Callable[[], int]) -> None:
+def exit_with(body: Callable[[], int]) -> None:
     """Run the rest of a forked process; it must never return into the caller's code."""
     status = 1
     try:

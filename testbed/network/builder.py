@@ -17,6 +17,7 @@ from testbed.cluster.loops import Loops
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch
+from testbed.network.api_front import ApiFront
 from testbed.network.containers import Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
@@ -34,6 +35,7 @@ from testbed.network.testbed import Testbed
 from testbed.network.wiring import CONTROLLER_ADDRESS, Wiring, switch_ports
 
 if TYPE_CHECKING:
+    from testbed.network.kubeconfig import Door
     from testbed.progress import Progress
     from testbed.spec.checked import CheckedExperiment
     from testbed.spec.models import Build
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 # Open vSwitch 3.1 reads the number of processors only after 10 s of uptime; started earlier, it loses every upcall of
 # the kernel datapath.
 _SETTLED_UPTIME_S = 10.0
+LOOPBACK = "127.0.0.1"
 
 
 def choose_datapath(wish: str) -> Datapath:
@@ -63,8 +66,8 @@ def build(checked: CheckedExperiment, build: Build, datapath: str, progress: Pro
 
 
 @contextmanager
-def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbed]:
-    """A running cluster made of a plan."""
+def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None = None) -> Iterator[Testbed]:
+    """A running cluster made of a plan. ``door``: where people outside the box reach its API."""
     progress.start("build", 5 + len(plan.state.nodes))
     if datapath == "system":
         _wait_for_uptime()
@@ -147,6 +150,9 @@ def built(plan: Plan, datapath: Datapath, progress: Progress) -> Iterator[Testbe
         progress.advance("containers")
         kubelet.start()
         testbed.wait_at_rest()
+        if door is not None:
+            for_people = undo.enter_context(_api_server(store, door.token))
+            undo.enter_context(ApiFront(door.listener, door.tls, (LOOPBACK, for_people.tcp_port)))
         progress.advance()
         progress.finish()
         # What is there now stays: looking at it again and again would take tens of milliseconds in a large cluster,
@@ -162,9 +168,9 @@ def _remove_places(places: Iterable[Place]) -> None:
 
 
 @contextmanager
-def _api_server(store: Store) -> Iterator[ApiServer]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    with ApiServer(store, listener) as server:
+def _api_server(store: Store, token: str | None = None) -> Iterator[ApiServer]:
+    listener = socket.create_server((LOOPBACK, 0))
+    with ApiServer(store, listener, token=token) as server:
         yield server
 
 

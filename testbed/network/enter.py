@@ -6,32 +6,30 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from testbed.errors import MachineError
 from testbed.network import linux
 from testbed.network.registry import Running
-from testbed.spec.endpoints import EndpointRef
 
 # In the box: the URL of the cluster's API, for what comes in from outside.
 API_URL_FILE = Path("/run/api-url")
 
 
-def exec_in(running: Running, endpoint: EndpointRef, argv: Sequence[str]) -> int:
-    """Run ``argv`` at an endpoint of a running cluster; returns its exit status.
+def exec_in(running: Running, entrance: Sequence[str], argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run ``argv`` in a running cluster and return its exit status; ``entrance`` is the command line that leads to the
+    place in the box where it is to run.
 
-    The program has the caller's terminal and standard input, unchanged. Raises KeyError when there is no such endpoint.
-    Status 3 (with a line on standard error) means that the box could not be entered.
+    The program has the caller's terminal and standard input, unchanged. Status 3 (with a line on standard error) means
+    that the box could not be entered.
     """
-    place = running.places[str(endpoint)]
 
     def program() -> int:
         if os.isatty(0):
             os.setpgid(0, 0)
             _take_terminal()
-        command = place.command(argv)
-        os.execvp(command[0], command)
+        os.execvpe(entrance[0], [*entrance, *argv], environment)
 
     status = _run_inside(running, program)
     if os.isatty(0):

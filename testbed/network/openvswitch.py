@@ -26,6 +26,8 @@ Datapath = Literal["netdev", "system"]
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 RUN_DIRECTORY = Path("/run/openvswitch")
+# In a switch's directory, by its daemons.
+DATABASE_PID_FILE, DAEMON_PID_FILE = "ovsdb.pid", "vswitchd.pid"
 _QUIET = ("-vconsole:off", "-vsyslog:off", "-vfile:info")
 _TIMEOUT_S = 30
 
@@ -153,49 +155,61 @@ def start_all(switches: Sequence[VSwitch], datapath: Datapath, controller: str) 
     for switch in switches:
         switch.directory.mkdir(parents=True)
         shutil.copyfile(template, switch.directory / "conf.db")
-    _all(
-        (
-            [
-                "ovsdb-server",
-                f"{switch.directory}/conf.db",
-                f"--remote=p{switch.database}",
-                f"--unixctl={switch.directory}/ovsdb.ctl",
-                f"--pidfile={switch.directory}/ovsdb.pid",
-                f"--log-file={switch.directory}/ovsdb.log",
-                "--detach",
-                "--no-chdir",
-                *_QUIET,
-            ],
-            switch,
-        )
-        for switch in switches
-    )
+    _all((_database_argv(switch), switch) for switch in switches)
     _all((_configuration(switch, datapath, controller), switch) for switch in switches)
-    _all(
-        (
-            [
-                "nsenter",
-                f"--net={netns.path(switch.namespace)}",
-                "--",
-                "ovs-vswitchd",
-                switch.database,
-                f"--unixctl={switch.directory}/vswitchd.ctl",
-                f"--pidfile={switch.directory}/vswitchd.pid",
-                f"--log-file={switch.directory}/vswitchd.log",
-                "--detach",
-                "--no-chdir",
-                *(() if datapath == "system" else ("--disable-system",)),
-                *_QUIET,
-            ],
-            switch,
-        )
-        for switch in switches
-    )
+    _all((_daemon_argv(switch, datapath), switch) for switch in switches)
+    for switch in switches:
+        _settle(switch, datapath)
+
+
+def restart_database(switch: VSwitch) -> None:
+    """Start the ovsdb-server of a node again, whose file has stayed. Raises RunError."""
+    _all([(_database_argv(switch), switch)])
+
+
+def restart_daemon(switch: VSwitch, datapath: Datapath) -> None:
+    """Start the ovs-vswitchd of a node again: it finds its ports and their numbers in the database, and gets its flows
+    from the controller. What it knew of connections is lost. Raises RunError."""
+    _all([(_daemon_argv(switch, datapath), switch)])
+    _settle(switch, datapath)
+
+
+def _settle(switch: VSwitch, datapath: Datapath) -> None:
     if datapath == "netdev":
         # A client that comes again by the port of a connection whose end nobody has seen has a sequence number far from
         # the old ones. It must reach its endpoint, as with Linux' connection tracking, so that the two can settle it.
-        for switch in switches:
-            switch.appctl("dpctl/ct-disable-tcp-seq-chk")
+        switch.appctl("dpctl/ct-disable-tcp-seq-chk")
+
+
+def _database_argv(switch: VSwitch) -> list[str]:
+    return [
+        "ovsdb-server",
+        f"{switch.directory}/conf.db",
+        f"--remote=p{switch.database}",
+        f"--unixctl={switch.directory}/ovsdb.ctl",
+        f"--pidfile={switch.directory}/{DATABASE_PID_FILE}",
+        f"--log-file={switch.directory}/ovsdb.log",
+        "--detach",
+        "--no-chdir",
+        *_QUIET,
+    ]
+
+
+def _daemon_argv(switch: VSwitch, datapath: Datapath) -> list[str]:
+    return [
+        "nsenter",
+        f"--net={netns.path(switch.namespace)}",
+        "--",
+        "ovs-vswitchd",
+        switch.database,
+        f"--unixctl={switch.directory}/vswitchd.ctl",
+        f"--pidfile={switch.directory}/{DAEMON_PID_FILE}",
+        f"--log-file={switch.directory}/vswitchd.log",
+        "--detach",
+        "--no-chdir",
+        *(() if datapath == "system" else ("--disable-system",)),
+        *_QUIET,
+    ]
 
 
 def _configuration(switch: VSwitch, datapath: Datapath, controller: str) -> list[str]:
@@ -284,7 +298,7 @@ class Ending:
         which it expedites while interfaces are being removed: waiting here for the end of 500 ports took 2 s.
         """
         for switch in switches:
-            for name in ("vswitchd.pid", "ovsdb.pid"):
+            for name in (DAEMON_PID_FILE, DATABASE_PID_FILE):
                 with suppress(ProcessLookupError, FileNotFoundError):  # one that has ended by itself
                     daemon = os.pidfd_open(int((switch.directory / name).read_text()))
                     self._daemons.append(daemon)

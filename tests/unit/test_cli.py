@@ -17,7 +17,7 @@ from testbed.errors import InputError, MachineError, Problem, RunError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMOKE = str(EXPERIMENTS / "smoke.yaml")
-COMMANDS = ("doctor", "check", "plan", "run", "plot", "report", "compare", "graph", "up", "exec", "trace")
+COMMANDS = ("doctor", "check", "plan", "run", "plot", "report", "compare", "graph", "up", "ps", "exec", "trace", "down")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -57,6 +57,10 @@ def test_help_loads_none_of_the_heavy_rooms() -> None:
         ["exec", "web"],
         ["exec", "a/b/c", "--", "true"],
         ["exec", "-n", "prod", "node/n1", "--", "true"],
+        ["up", "single_switch", "--cli", "--detach"],
+        ["up", "single_switch", "--name", "../elsewhere"],
+        ["up", "single_switch", "--name", "Lab"],
+        ["down", "lab", "--all"],
         ["graph", "leaf_spine", "-o", "picture.txt"],
         ["graph", "leaf_spine", "-o", "/nonexistent/picture.svg"],
     ],

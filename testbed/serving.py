@@ -1,0 +1,191 @@
+"""Inside its box: a cluster that is kept running for people, and what it tells and answers meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from testbed.cluster.kinds import EVENT, NODE, POD
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.status import Expired
+from testbed.cluster.store import Store
+from testbed.doctor.facts import DatapathWish
+from testbed.network.builder import built, choose_datapath
+from testbed.network.control import Control, Refused
+from testbed.network.enter import API_URL_FILE
+from testbed.network.hosts import ClusterCLI
+from testbed.network.kubeconfig import Door
+from testbed.network.plan import Plan
+from testbed.network.supervisor import Supervisor
+from testbed.spec.endpoints import parse_endpoint
+from testbed.spec.nearest import suggestion
+from testbed.views.cluster import network_line, nodes_table, outside_table, pods_table, services_table
+
+if TYPE_CHECKING:
+    from testbed.network.testbed import Testbed
+    from testbed.progress import Progress
+
+_SHOWN_SERVICES = 30
+
+
+@dataclass(frozen=True)
+class Box:
+    """What a cluster gets from outside its box: its name and files there, the way to its API, the socket of its
+    questions; ``known`` has it made known to other commands."""
+
+    name: str
+    kubeconfig: Path
+    datapath: DatapathWish
+    prompt: bool
+    door: Door
+    questions: socket.socket
+    known: Callable[[], None]
+
+
+def serve(plan: Plan, box: Box, progress: Progress) -> int:
+    """Build the cluster, make it known, and keep it until told to end; an interrupt while building is the caller's."""
+    with built(plan, choose_datapath(box.datapath), progress, box.door) as testbed, ExitStack() as stack:
+        API_URL_FILE.write_text(testbed.api_url)
+        stack.enter_context(Supervisor(testbed))
+        stack.enter_context(Control(box.questions, _answers(testbed)))
+        box.known()
+        sys.stdout.write(f"\n{overview(testbed)}\nKUBECONFIG={box.kubeconfig}\n")
+        if box.prompt:
+            _give_prompt(testbed)
+        else:
+            sys.stdout.write(_hint(box.name) + "\n")
+            sys.stdout.flush()
+            stack.enter_context(Narrator(testbed.store))
+            _wait_for_the_end()
+    return 0
+
+
+def overview(testbed: Testbed) -> str:
+    """What is there: mode and proxy; nodes, outside hosts, pods and Services with their addresses."""
+    state = testbed.state
+    tables = (
+        network_line(state),
+        nodes_table(state, testbed.fabric),
+        outside_table(testbed.fabric),
+        pods_table(state),
+        services_table(state, most=_SHOWN_SERVICES),
+    )
+    return "\n".join(table for table in tables if table)
+
+
+def _hint(name: str) -> str:
+    return (
+        "From another terminal: kubectl, with this KUBECONFIG; "
+        f"testbed exec --name {name} POD|node/NODE|ext/HOST -- CMD. Ctrl-C ends it."
+    )
+
+
+def _give_prompt(testbed: Testbed) -> None:
+    # Mininet's prompt takes every KeyboardInterrupt for itself, so the other signals have to end it differently.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
+    try:
+        ClusterCLI(testbed.net)
+    except SystemExit:
+        sys.stdout.write("\n")
+
+
+def _wait_for_the_end() -> None:
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        sys.stdout.write("\n")
+
+
+# -- answers to other commands --------------------------------------------------------------------------------------
+
+
+def _answers(testbed: Testbed) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+    return {"state": lambda _: _state(testbed), "entrance": lambda question: _entrance(testbed, question)}
+
+
+def _state(testbed: Testbed) -> dict[str, Any]:
+    config = testbed.state.config
+    return {
+        "mode": config.mode,
+        "proxy": config.proxy,
+        "nodes": len(testbed.store.list(NODE).items),
+        "pods": len(testbed.store.list(POD).items),
+    }
+
+
+def _entrance(testbed: Testbed, question: Mapping[str, Any]) -> dict[str, Any]:
+    """The command line, and the environment, that bring a program to an endpoint."""
+    endpoint, container = parse_endpoint(question["endpoint"]), question["container"]
+    place = testbed.places.get(endpoint)
+    if place is None:
+        raise Refused(f"there is no {endpoint}{suggestion(str(endpoint), map(str, list(testbed.places)))}")
+    if endpoint.kind == "pod":
+        pod = testbed.store.get(POD, endpoint.name, endpoint.namespace)
+        names = [one["name"] for one in pod["spec"]["containers"]]
+        if container is not None and container not in names:
+            raise Refused(f"{endpoint} has no container {container}; it has: {', '.join(names)}")
+    elif container is not None:
+        raise Refused(f"-c goes with the name of a pod, not with {endpoint}")
+    return {"argv": place.command(()), "environment": dict(os.environ)}
+
+
+# -- what happens, as lines -------------------------------------------------------------------------------------
+
+
+def event_line(event: JsonObject) -> str:
+    """A Warning in one line: about what, its reason, its message, and how often it has been said."""
+    involved, count = event["involvedObject"], event.get("count", 1)
+    name = "/".join(filter(None, (involved.get("namespace"), involved["name"])))
+    message = " ".join(event["message"].split())
+    return f"{involved['kind'].lower()} {name}: {event['reason']}: {message}" + (f" (x{count})" if count > 1 else "")
+
+
+class Narrator:
+    """Writes the cluster's Warnings to standard output as they come: a container that exits, a component that dies.
+
+    What is said again and again is written when it has been said 1, 2, 4, 8 ... times. A context manager.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._earlier, self._watch = store.follow((EVENT,))
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="narrator", daemon=True)
+
+    def __enter__(self) -> Narrator:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._watch.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._tell(self._earlier)
+        while not self._stopping:
+            try:
+                events = self._watch.next()
+            except Expired:  # more Events at once than the store keeps: the later ones are told
+                self._watch.close()
+                self._watch = self._store.watch(EVENT)
+                continue
+            self._tell(event.object for event in events if event.type != "DELETED")
+
+    @staticmethod
+    def _tell(events: Iterable[JsonObject]) -> None:
+        for event in events:
+            count = event.get("count", 1)
+            if event["type"] == "Warning" and count & (count - 1) == 0:
+                sys.stdout.write(event_line(event) + "\n")
+        sys.stdout.flush()
