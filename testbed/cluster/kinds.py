@@ -66,12 +66,18 @@ STATEFUL_SET = Kind(
 DAEMON_SET = Kind(
     _APPS, "v1", "DaemonSet", "daemonsets", namespaced=True, short_names=("ds",), has_generation=True, in_all=True
 )
+# What a StatefulSet or DaemonSet keeps of its former templates.
+CONTROLLER_REVISION = Kind(_APPS, "v1", "ControllerRevision", "controllerrevisions", namespaced=True)
 JOB = Kind("batch", "v1", "Job", "jobs", namespaced=True, has_generation=True, in_all=True)
 INGRESS = Kind(_NETWORKING, "v1", "Ingress", "ingresses", namespaced=True, short_names=("ing",), has_generation=True)
 INGRESS_CLASS = Kind(_NETWORKING, "v1", "IngressClass", "ingressclasses", namespaced=False, has_generation=True)
 NETWORK_POLICY = Kind(
     _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", namespaced=True, short_names=("netpol",), has_generation=True
 )
+
+
+# What a node renews as long as it lives.
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
 
 # Owners stand before what they keep: the order in which a deleted Namespace is emptied.
 KINDS: tuple[Kind, ...] = (
@@ -84,6 +90,7 @@ KINDS: tuple[Kind, ...] = (
     DAEMON_SET,
     JOB,
     REPLICA_SET,
+    CONTROLLER_REVISION,
     POD,
     INGRESS_CLASS,
     INGRESS,
@@ -91,6 +98,7 @@ KINDS: tuple[Kind, ...] = (
     SERVICE,
     ENDPOINTS,
     ENDPOINT_SLICE,
+    LEASE,
     EVENT,
 )
 
