@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -133,6 +134,12 @@ class Chunks:
         if payload:  # an empty chunk would end the answer
             self._connection.wfile.write(b"%x\r\n%b\r\n" % (len(payload), payload))
             self._connection.wfile.flush()
+
+    def wait_for_leaving(self, timeout_s: float) -> bool:
+        """Wait until the client closes its end, for so many seconds at most; whether it has."""
+        poll = select.poll()
+        poll.register(self._connection.connection, select.POLLRDHUP)
+        return bool(poll.poll(timeout_s * 1000))
 
     def client_left(self) -> bool:
         """Whether the client has closed its end."""

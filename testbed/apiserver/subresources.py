@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.paths import Target
-from testbed.cluster.kinds import Kind
+from testbed.apiserver.streams.attach import answer_attach
+from testbed.apiserver.streams.exec import answer_exec
+from testbed.apiserver.streams.log import answer_log
+from testbed.apiserver.streams.port_forward import answer_port_forward
+from testbed.cluster.kinds import POD, Kind
 
 if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
@@ -30,6 +34,11 @@ class Subresource:
     answer: Callable[[Exchange, ApiServer, Target], None]
 
 
-_ALL: tuple[Subresource, ...] = ()
+_ALL: tuple[Subresource, ...] = (
+    Subresource(POD, "log", ("GET",), "Pod", ("get",), answer_log),
+    Subresource(POD, "exec", ("GET", "POST"), "PodExecOptions", ("create", "get"), answer_exec),
+    Subresource(POD, "attach", ("GET", "POST"), "PodAttachOptions", ("create", "get"), answer_attach),
+    Subresource(POD, "portforward", ("GET", "POST"), "PodPortForwardOptions", ("create", "get"), answer_port_forward),
+)
 
 SUBRESOURCES: dict[tuple[Kind, str], Subresource] = {(entry.kind, entry.name): entry for entry in _ALL}

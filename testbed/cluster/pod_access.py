@@ -12,7 +12,8 @@ from typing import Protocol
 
 
 class Started(Protocol):
-    """A program that was started in a container; what of :class:`subprocess.Popen` is needed of it."""
+    """A program that was started in a container, in a session of its own; what of :class:`subprocess.Popen` is needed
+    of it."""
 
     @property
     def pid(self) -> int:
@@ -25,7 +26,7 @@ class Started(Protocol):
         """The exit status, None while it runs."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it and what it has started (but for daemons) at once."""
 
 
 class PodAccess(Protocol):
@@ -52,6 +53,10 @@ class PodAccess(Protocol):
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> Path:
         """The file that holds a container's output (of its run before this one: ``previous``); it may still grow."""
+
+    def log_times(self, namespace: str, pod: str, container: str, *, previous: bool) -> Sequence[tuple[int, float]]:
+        """Offsets in that log with the time (in seconds since 1970) when what stands from there on was written, up to
+        the next offset; both rise. Empty when nothing was written."""
 
     def is_running(self, namespace: str, pod: str, container: str) -> bool:
         """Whether the container's process runs: its log may grow while it does."""
