@@ -23,7 +23,7 @@ check: setup ## ruff, mypy --strict, import-linter
 bench: setup ## the benchmarks, side by side, as ratios
 	@$(BIN)/python -m benchmarks
 
-test-vm: setup ## smoke experiment and mode-switch tests on a stock kernel with the kernel datapath (virtme-ng)
+test-vm: setup ## smoke experiment, Services, mode switches on a stock kernel with the kernel datapath (virtme-ng)
 	@scripts/test_vm.sh
 
 lock: ## pin the newest versions of requirements.in, with hashes

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Boots a stock Debian kernel over this machine's root file system, which the guest cannot write to, and runs there what
-# needs the kernel's Open vSwitch and netem: `doctor`, the smoke experiment, the tests of mode switching.
+# needs the kernel's Open vSwitch, netem, IPVS or SCTP: `doctor`, the smoke experiment, the tests of mode switching and of
+# Services.
 # The machine's own kernel and /boot are not touched: the kernel is unpacked below .vm.
 # Ends with 0 when all of it passed, 1 when something did not, 3 when this machine cannot do it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Emulation without hardware support takes about ten times as long as a real machine.
-limit_s=${TESTBED_VM_TIMEOUT_S:-2400}
+limit_s=${TESTBED_VM_TIMEOUT_S:-3600}
 cache=$PWD/.vm
 kernel_root=$cache/kernel
 virtme=$cache/virtme
@@ -28,6 +29,8 @@ fetch() {
 needed=()
 command -v qemu-system-x86_64 >/dev/null || needed+=(qemu-system-x86)
 command -v modprobe >/dev/null || needed+=(kmod)
+command -v ipvsadm >/dev/null || needed+=(ipvsadm)
+command -v ipset >/dev/null || needed+=(ipset)
 if [ ${#needed[@]} -gt 0 ]; then
   step "Debian packages: ${needed[*]}"
   apt-get update -q

@@ -32,9 +32,10 @@ cached_files() {
   mount --bind "/run/host$project" "$project"
 }
 
-# The testbed loads no modules, and a rootless box cannot make the kernel load them.
+# The testbed loads no modules, and a rootless box cannot make the kernel load them. (What iptables-restore, nft, ipvsadm
+# and ipset need beyond these they have the kernel load, which it does for root.)
 modules() {
-  modprobe -a openvswitch sch_netem sch_tbf vxlan veth bridge tun ip_vs nf_conntrack nf_tables overlay
+  modprobe -a openvswitch sch_netem sch_tbf vxlan veth bridge tun ip_vs nf_conntrack nf_tables sctp overlay
 }
 
 # Open vSwitch 3.1 loses every upcall of the kernel datapath when it starts within 10 s of the boot.
@@ -53,6 +54,8 @@ main() {
   step "10 s of uptime" 30 bash -c settled
   cd "$project" || exit 1
   step "doctor" 200 .venv/bin/testbed doctor
+  step "services" 1700 .venv/bin/python -m pytest -v -rA -p no:cacheprovider --junit-xml="$out/services.xml" \
+    tests/vm/kernel_services.py
   step "smoke experiment" 900 .venv/bin/testbed run experiments/smoke.yaml --datapath kernel \
     --set topology.links.access.delay=1ms -o "$out/smoke" --junit "$out/smoke.xml"
   step "mode switching" 1200 .venv/bin/python -m pytest -v -p no:cacheprovider --durations=0 --junit-xml="$out/tests.xml" \

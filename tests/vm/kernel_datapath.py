@@ -21,7 +21,7 @@ from topologies.fabric import Shaping
 _DELAY_MS = 2.0
 
 
-def _lookups(testbed: Testbed, node: str) -> tuple[str, int, int]:
+def lookups(testbed: Testbed, node: str) -> tuple[str, int, int]:
     """The kind of the node's datapath, the packets that found a flow in it, and the upcalls it lost."""
     shown = testbed.switches[node].appctl("dpctl/show")
     found = re.search(r"^(\w+)@.*?lookups: hit:(\d+) missed:\d+ lost:(\d+)", shown, re.DOTALL)
@@ -37,7 +37,7 @@ def modes_switch_in_the_kernel() -> None:
         client, server = parse_endpoint("a"), str(testbed.address(parse_endpoint("b")))
         for mode in (*MODES, *MODES):
             testbed.set_mode(mode)
-            before = {node: _lookups(testbed, node) for node in ("n1", "n2")}
+            before = {node: lookups(testbed, node) for node in ("n1", "n2")}
             tunnelled = testbed.bridge_counters()["n1"]["tunnel_tx_packets"]
             ping = testbed.popen(
                 client, ["ping", "-n", "-c", "20", "-i", "0.05", "-W", "5", server], stdout=subprocess.PIPE, text=True
@@ -48,7 +48,7 @@ def modes_switch_in_the_kernel() -> None:
             fastest_ms = min(float(found) for found in re.findall(r"time=([\d.]+)", output))
             assert fastest_ms >= 4 * _DELAY_MS, (mode, output)
             for node, (_, hits, _) in before.items():
-                kind, hits_now, lost = _lookups(testbed, node)
+                kind, hits_now, lost = lookups(testbed, node)
                 assert kind == "system"
                 assert lost == 0, (mode, node)
                 # Of 20 requests and 20 answers all but the first few find their flow in the kernel.

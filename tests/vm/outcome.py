@@ -19,7 +19,17 @@ from xml.etree import ElementTree
 
 # The smoke experiment runs with 1 ms on each of the two access links, and a round trip crosses both twice.
 _NETEM_ROUND_TRIP_US = 4000.0
-_STEPS = ("kernel modules", "cached files", "10 s of uptime", "doctor", "smoke experiment", "mode switching")
+_STEPS = (
+    "kernel modules",
+    "cached files",
+    "10 s of uptime",
+    "doctor",
+    "smoke experiment",
+    "mode switching",
+    "services",
+)
+# By what they test, the JUnit files of the tests.
+_TESTS = {"mode switching": "tests.xml", "services": "services.xml"}
 
 
 def step_problems(text: str) -> Iterator[str]:
@@ -90,11 +100,12 @@ def main() -> int:
             f"udp_rr {path}, {mode}: median {median(values):.0f} us of {len(values)} round trips"
             for (mode, path), values in sorted(rtts_us.items(), key=lambda item: (item[0][1], item[0][0]))
         ]
-    if (folder / "tests.xml").is_file():
-        counts = outcomes_of_tests(folder / "tests.xml")
-        lines.append("tests of mode switching: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
-        if counts["skipped"] or not counts["passed"]:
-            problems.append("a test was skipped, or there was none")
+    for subject, name in _TESTS.items():
+        if (folder / name).is_file():
+            counts = outcomes_of_tests(folder / name)
+            lines.append(f"tests of {subject}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+            if counts["skipped"] or not counts["passed"]:
+                problems.append(f"a test of {subject} was skipped, or there was none")
     if not text:
         problems += [f"console: {line}" for line in _last_words(folder / "console.log")]
     lines += [f"PROBLEM: {problem}" for problem in problems]
