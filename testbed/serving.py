@@ -24,7 +24,7 @@ from testbed.network.enter import API_URL_FILE
 from testbed.network.hosts import ClusterCLI
 from testbed.network.kubeconfig import Door
 from testbed.network.plan import Plan
-from testbed.network.supervisor import Supervisor
+from testbed.network.supervisor import supervised
 from testbed.spec.endpoints import parse_endpoint
 from testbed.spec.nearest import suggestion
 from testbed.views.cluster import network_line, nodes_table, outside_table, pods_table, services_table
@@ -54,7 +54,7 @@ def serve(plan: Plan, box: Box, progress: Progress) -> int:
     """Build the cluster, make it known, and keep it until told to end; an interrupt while building is the caller's."""
     with built(plan, choose_datapath(box.datapath), progress, box.door) as testbed, ExitStack() as stack:
         API_URL_FILE.write_text(testbed.api_url)
-        stack.enter_context(Supervisor(testbed))
+        stack.enter_context(supervised(testbed))
         stack.enter_context(Control(box.questions, _answers(testbed)))
         box.known()
         sys.stdout.write(f"\n{overview(testbed)}\nKUBECONFIG={box.kubeconfig}\n")

@@ -6,6 +6,7 @@ By itself: ``mn --custom topologies/single_switch.py --topo single_switch,nodes=
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # "mn --custom" executes this file by itself, outside the package
@@ -20,7 +21,7 @@ class SingleSwitch(FabricTopo):
 
     PARAMETERS = (
         Parameter("nodes", 2, 1, 200, "nodes on the bridge"),
-        EXT,
+        replace(EXT, default=1),
     )
     ROLES = ("access",)
 

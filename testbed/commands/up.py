@@ -56,7 +56,7 @@ def up(
     if name is not None and not NAME_PATTERN.fullmatch(name):
         message = "a name has at most 63 of a-z, 0-9, -, _ and ., and begins and ends with a letter or digit"
         raise click.BadParameter(f"{name!r}: {message}", param_hint="--name")
-    checked = load_topology_argument(topology, manifests, overrides)
+    checked = load_topology_argument(topology, manifests, overrides, living=True)
     print_warnings(checked.warnings)
     try:
         return keep_running(checked, Wish(name, datapath, prompt, detach))

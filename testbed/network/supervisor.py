@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import CONFIG_MAP, NODE, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import NotFound
+from testbed.cluster.store import Store
 from testbed.errors import RunError
 from testbed.network import openvswitch
 from testbed.network.api_process import ApiProcess
@@ -65,12 +66,22 @@ class _Care:
 
 
 class Supervisor:
-    """Watches the components of a cluster in a thread of its own. A context manager, inside that of the cluster."""
+    """Watches components in a thread of its own. A context manager, inside that of the cluster.
 
-    def __init__(self, testbed: Testbed) -> None:
-        self._store, self._events = testbed.store, EventRecorder(testbed.store, "supervisor")
-        self._processes = (testbed.controller, testbed.proxy)
-        self._care = {component: _Care() for component in _components(testbed)}
+    ``processes`` are those among them that are started and stopped on purpose, too. ``first_wait_s``: how long a
+    component that dies for the second time is left alone; then it is twice as long each time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        components: Sequence[Component],
+        processes: Sequence[ApiProcess],
+        first_wait_s: float = _FIRST_WAIT_S,
+    ) -> None:
+        self._store, self._events = store, EventRecorder(store, "supervisor")
+        self._processes, self._first_wait_s = processes, first_wait_s
+        self._care = {component: _Care() for component in components}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -150,7 +161,7 @@ class Supervisor:
             text = f"{component.name} has ended {len(recent)} times within {now - recent[0]:.0f} s and is left as it is"
             self._tell(component, GIVEN_UP, f"{text}; its log is {component.log}")
         else:
-            wait_s = 0.0 if len(recent) == 1 else _FIRST_WAIT_S * 2 ** (len(recent) - 2)
+            wait_s = 0.0 if len(recent) == 1 else self._first_wait_s * 2 ** (len(recent) - 2)
             care.restart_at = now + wait_s
 
     def _restart(self, component: Component, care: _Care) -> None:
@@ -177,25 +188,34 @@ class Supervisor:
         self._events.record(involved, "Normal" if reason == RESTARTED else "Warning", reason, message)
 
 
-def _components(testbed: Testbed) -> list[Component]:
+def supervised(testbed: Testbed) -> Supervisor:
+    """The supervisor of a cluster."""
     components = [
-        _of_process(testbed.controller, identity.STATUS_NAME),
-        _of_process(testbed.proxy, identity.PROXY_STATUS_NAME),
+        of_process(testbed.controller, identity.STATUS_NAME),
+        of_process(testbed.proxy, identity.PROXY_STATUS_NAME),
     ]
     for switch in testbed.switches.values():
         components.append(_of_switch(switch, "ovsdb-server", openvswitch.DATABASE_PID_FILE, testbed))
         components.append(_of_switch(switch, "ovs-vswitchd", openvswitch.DAEMON_PID_FILE, testbed))
-    return components
+    return Supervisor(testbed.store, components, (testbed.controller, testbed.proxy))
 
 
-def _of_process(process: ApiProcess, status_name: str) -> Component:
+def of_process(process: ApiProcess, status_name: str) -> Component:
+    """A client of the API as a component; its Events are about the ConfigMap in which it reports."""
+
+    def pid() -> int | None:
+        try:
+            return process.pid
+        except RunError:
+            return None  # it has not been started, or has been stopped
+
     return Component(
         process.name,
         str(process.log),
         CONFIG_MAP,
         status_name,
         identity.STATUS_NAMESPACE,
-        pid=lambda: process.pid if process.is_running else None,
+        pid=pid,
         has_died=lambda: process.has_died,
         restart=process.revive,
     )

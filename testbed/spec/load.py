@@ -37,12 +37,13 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> CheckedE
 
 
 def load_topology_argument(
-    text: str, manifests: Sequence[Path | str] = (), overrides: Sequence[str] = ()
+    text: str, manifests: Sequence[Path | str] = (), overrides: Sequence[str] = (), *, living: bool = False
 ) -> CheckedExperiment:
     """What to build from ``leaf_spine,leaves=2,spines=2`` or from a YAML file, and manifest files beside it.
 
     The file is an experiment, of which everything but ``topology`` may be left out. ``overrides`` are ``--set`` values.
-    Raises InputError.
+    A ``living`` cluster gets its Services later, and therefore a DNS server from the start where ``network.dns`` is
+    ``auto``. Raises InputError.
     """
     added = tuple(Path(name) for name in manifests)
     if _is_file_name(text):
@@ -55,9 +56,16 @@ def load_topology_argument(
                 document = document.with_value((field,), value, document.file)
         document, found = apply_overrides(document, overrides)
         text = _text_with(document, file, overrides) if overrides else source
-        return check(document, problems + found, file, text, tuple(overrides), added)
+        return check(_with_dns(document, living), problems + found, file, text, tuple(overrides), added)
     document, found = apply_overrides(_topology_document(text), overrides)
-    return check(document, found, Path(text.partition(",")[0]), text, tuple(overrides), added)
+    return check(_with_dns(document, living), found, Path(text.partition(",")[0]), text, tuple(overrides), added)
+
+
+def _with_dns(document: Document, living: bool) -> Document:
+    network = document.value.get("network") or {} if isinstance(document.value, dict) else None
+    if not living or not isinstance(network, dict) or network.get("dns", "auto") != "auto":
+        return document
+    return document.with_value(("network", "dns"), "on", document.file)
 
 
 def _text_with(document: Document, file: Path, overrides: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ def test_help_loads_none_of_the_heavy_rooms() -> None:
         ["check"],
         ["run", SMOKE, "--datapath", "quantum"],
         ["plan", SMOKE, "-o", "yaml"],
-        ["plot", "/nonexistent"],
+        ["plot", "/no/such"],
         ["compare", "/tmp"],
         ["exec", "web"],
         ["exec", "a/b/c", "--", "true"],
@@ -62,7 +62,7 @@ def test_help_loads_none_of_the_heavy_rooms() -> None:
         ["up", "single_switch", "--name", "Lab"],
         ["down", "lab", "--all"],
         ["graph", "leaf_spine", "-o", "picture.txt"],
-        ["graph", "leaf_spine", "-o", "/nonexistent/picture.svg"],
+        ["graph", "leaf_spine", "-o", "/no/such/picture.svg"],
     ],
 )
 def test_wrong_usage_ends_with_2_and_one_message(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
