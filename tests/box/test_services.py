@@ -124,8 +124,8 @@ def all_cases(
             for check in (run_cases, *(partial(each, testbed) for each in (pods_are_followed, *more))):
                 try:
                     check(world)
-                except AssertionError as error:
-                    failures.append(f"-- {mode}, {proxy}\n{error}")
+                except Exception as error:
+                    failures.append(f"-- {mode}, {proxy}\n{type(error).__name__}: {error}")
         assert not failures, "\n".join(failures)
 
 
