@@ -1,35 +1,48 @@
-"""Request bodies: JSON objects, checked to be what the URL names."""
+"""Request bodies: JSON or YAML, checked to be what the URL names."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import yaml
 
 from testbed.apiserver.exchange import JSON, Exchange
 from testbed.apiserver.paths import Target
-from testbed.cluster.kinds import kind_of
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest, MethodNotAllowed, UnsupportedMediaType
 
+YAML = "application/yaml"
+
 
 def posted_object(exchange: Exchange, target: Target) -> JsonObject:
-    """The object in a POST or PUT. Raises ApiError."""
-    expect_media(exchange, JSON)
-    wire = json_object(exchange.body)
-    if kind_of(wire) is not target.kind:
-        raise BadRequest(f"the object is a {wire['kind']}, the URL is for {target.kind.resource}")
+    """The object in a POST or PUT, in the stored version. Raises ApiError."""
+    media = media_type(exchange, JSON)
+    if media not in (JSON, YAML):
+        raise UnsupportedMediaType(f"the media type {media!r} is not supported; use {JSON} or {YAML}")
+    return checked_object(json_object(exchange.body) if media == JSON else yaml_object(exchange.body), target)
+
+
+def checked_object(wire: JsonObject, target: Target) -> JsonObject:
+    """An object in the stored version, if it is what the URL names. Raises BadRequest, MethodNotAllowed."""
+    kind = target.kind
+    if (wire.get("apiVersion"), wire.get("kind")) != (target.api_version, kind.name):
+        given = f"{wire.get('kind')!r} of version {wire.get('apiVersion')!r}"
+        raise BadRequest(f"the object is a {given}, the URL is for {kind.name} of version {target.api_version}")
     metadata = wire.get("metadata")
     if not isinstance(metadata, dict):
         raise BadRequest("the object has no metadata")
-    if target.name is not None and metadata.get("name") != target.name:
+    metadata = dict(metadata)
+    if target.name is not None and metadata.setdefault("name", target.name) != target.name:
         raise BadRequest("the name of the object does not match the name on the URL")
-    if target.kind.namespaced:
+    if kind.namespaced:
         if target.namespace is None:
             raise MethodNotAllowed("an object is created in a namespace, which the URL must have")
-        if metadata.setdefault("namespace", target.namespace) != target.namespace:
+        if (metadata.get("namespace") or target.namespace) != target.namespace:
             raise BadRequest("the namespace of the object does not match the namespace on the URL")
-    return wire
+        metadata["namespace"] = target.namespace
+    return target.stored({**wire, "metadata": metadata})
 
 
 def media_type(exchange: Exchange, default: str) -> str:
@@ -37,21 +50,33 @@ def media_type(exchange: Exchange, default: str) -> str:
     return str(exchange.headers.get("Content-Type", default)).split(";")[0].strip().lower()
 
 
-def expect_media(exchange: Exchange, wanted: str) -> None:
-    """Raises UnsupportedMediaType for a body of another media type."""
-    given = media_type(exchange, wanted)
-    if given != wanted:
-        raise UnsupportedMediaType(f"the media type {given!r} is not supported; use {wanted}")
-
-
 def json_object(body: bytes) -> JsonObject:
-    """The JSON object in a request body (RFC 8259: no NaN, no infinity). Raises BadRequest."""
+    """The JSON object in a request body. Raises BadRequest."""
+    return _an_object(json_value(body))
+
+
+def yaml_object(body: bytes) -> JsonObject:
+    """The YAML mapping in a request body (JSON is YAML, too). Raises BadRequest."""
     try:
-        decoded = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        decoded = json.loads(json.dumps(yaml.safe_load(body), default=str), parse_constant=_no_number)
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise BadRequest(f"the body is not YAML: {error}") from None
+    return _an_object(decoded)
+
+
+def json_value(body: bytes) -> Any:
+    """The JSON in a request body (RFC 8259: no NaN, no infinity). Raises BadRequest."""
+    try:
+        return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+def _an_object(decoded: Any) -> JsonObject:
     if not isinstance(decoded, dict):
         raise BadRequest("the body is not a JSON object")
     return decoded

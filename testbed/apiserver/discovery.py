@@ -2,52 +2,94 @@
 
 from __future__ import annotations
 
+import platform
 from collections import defaultdict
+from functools import cache
 
+from testbed.apiserver.access import ACCESS_GROUP, ACCESS_VERSION, review_resources
+from testbed.apiserver.subresources import SUBRESOURCES, Subresource
+from testbed.apiserver.versions import OTHER_VERSIONS
 from testbed.cluster.kinds import KINDS, Kind
 from testbed.cluster.objects import JsonObject
 
 # The version of Kubernetes whose wire form the API follows.
 _MAJOR, _MINOR = "1", "32"
-_VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
+_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_SUBRESOURCE_GROUPS = {"Scale": ("autoscaling", "v1"), "Eviction": ("policy", "v1")}
 
 
+@cache
 def discovery_documents() -> dict[str, JsonObject]:
     """The documents by URL path."""
-    by_group: dict[str, dict[str, list[Kind]]] = defaultdict(lambda: defaultdict(list))
+    # A group's stored versions come first: its newest is what a client should use. Groups whose versions are all old
+    # ones come last, so that a short name means the present kind.
+    resources: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
     for kind in KINDS:
-        by_group[kind.group][kind.version].append(kind)
+        resources[kind.group, kind.version] += _resources(kind)
+    resources[ACCESS_GROUP, ACCESS_VERSION] += review_resources()
+    for other in OTHER_VERSIONS:
+        resources[other.group, other.version] += _resources(other.kind)
     documents: dict[str, JsonObject] = {
-        "/version": {"major": _MAJOR, "minor": _MINOR, "gitVersion": f"v{_MAJOR}.{_MINOR}.0+testbed"},
-        "/api": {"kind": "APIVersions", "versions": sorted(by_group[""]), "serverAddressByClientCIDRs": []},
-        "/apis": {
-            "kind": "APIGroupList",
-            "apiVersion": "v1",
-            "groups": [_group(group, sorted(versions)) for group, versions in sorted(by_group.items()) if group],
+        "/version": {
+            "major": _MAJOR,
+            "minor": _MINOR,
+            "gitVersion": f"v{_MAJOR}.{_MINOR}.0+testbed",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": platform.python_implementation(),
+            "platform": "linux/amd64",
+        },
+        "/api": {
+            "kind": "APIVersions",
+            "versions": [version for group, version in resources if not group],
+            "serverAddressByClientCIDRs": [],
         },
     }
-    for group, versions in by_group.items():
-        for version, kinds in versions.items():
-            documents[f"/apis/{group}/{version}" if group else f"/api/{version}"] = {
-                "kind": "APIResourceList",
-                "apiVersion": "v1",
-                "groupVersion": kinds[0].api_version,
-                "resources": [_resource(kind) for kind in kinds],
-            }
+    groups: dict[str, list[str]] = defaultdict(list)
+    for (group, version), listed in resources.items():
+        group_version = f"{group}/{version}" if group else version
+        documents[f"/apis/{group_version}" if group else f"/api/{version}"] = {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": group_version,
+            "resources": listed,
+        }
+        if group:
+            groups[group].append(version)
+    found = [_group(group, versions) for group, versions in groups.items()]
+    documents["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+    documents |= {f"/apis/{group['name']}": {"kind": "APIGroup", "apiVersion": "v1", **group} for group in found}
     return documents
 
 
 def _group(group: str, versions: list[str]) -> JsonObject:
     entries = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
-    return {"name": group, "versions": entries, "preferredVersion": entries[-1]}
+    return {"name": group, "versions": entries, "preferredVersion": entries[0]}
 
 
-def _resource(kind: Kind) -> JsonObject:
-    return {
+def _resources(kind: Kind) -> list[JsonObject]:
+    resource = {
         "name": kind.plural,
         "singularName": kind.name.lower(),
         "namespaced": kind.namespaced,
         "kind": kind.name,
         "verbs": _VERBS,
         "shortNames": list(kind.short_names),
+        **({"categories": ["all"]} if kind.in_all else {}),
     }
+    return [resource, *(_subresource(entry) for entry in SUBRESOURCES.values() if entry.kind is kind)]
+
+
+def _subresource(entry: Subresource) -> JsonObject:
+    described: JsonObject = {
+        "name": f"{entry.kind.plural}/{entry.name}",
+        "singularName": "",
+        "namespaced": entry.kind.namespaced,
+        "kind": entry.answers_kind,
+        "verbs": list(entry.verbs),
+    }
+    if entry.answers_kind in _SUBRESOURCE_GROUPS:
+        described["group"], described["version"] = _SUBRESOURCE_GROUPS[entry.answers_kind]
+    return described

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.apiserver.bodies import expect_media, json_object, posted_object
-from testbed.apiserver.exchange import Exchange
+from testbed.apiserver.access import access_review
+from testbed.apiserver.answers import Form
+from testbed.apiserver.bodies import posted_object
+from testbed.apiserver.deleting import delete, delete_collection
+from testbed.apiserver.exchange import Exchange, encode
+from testbed.apiserver.listing import list_page
+from testbed.apiserver.openapi import answer_openapi
+from testbed.apiserver.patching import patch
 from testbed.apiserver.paths import Target, not_found, parse_path
 from testbed.apiserver.subresources import SUBRESOURCES
-from testbed.apiserver.watching import selected, watch
-from testbed.cluster.client import MERGE_PATCH
-from testbed.cluster.kinds import Kind
-from testbed.cluster.objects import JsonObject
-from testbed.cluster.status import BadRequest, MethodNotAllowed
+from testbed.apiserver.watching import watch
+from testbed.apiserver.writing import Writer
+from testbed.cluster.status import MethodNotAllowed
 
 if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
 
+_HEALTH = ("/healthz", "/livez", "/readyz")
+_READING = ("GET", "HEAD")
+
 
 def dispatch(exchange: Exchange, server: ApiServer) -> None:
     """Answer the request, or raise the ApiError that it is refused by."""
-    document = server.documents.get(exchange.path.rstrip("/"))
-    if document is not None and exchange.method == "GET":
+    path = exchange.path.rstrip("/")
+    document = server.documents.get(path)
+    if document is not None and exchange.method in _READING:
         exchange.answer(200, document)
+    elif path.startswith(_HEALTH) and exchange.method in _READING:
+        exchange.answer_bytes(200, "text/plain; charset=utf-8", b"ok")
+    elif path == "/openapi/v2" and exchange.method in _READING:
+        answer_openapi(exchange)
+    elif access_review(exchange, path):
         return
-    target = parse_path(exchange.path)
-    if exchange.query.text("dryRun"):
-        raise BadRequest("dryRun is not supported")
+    else:
+        _resource(exchange, server, parse_path(exchange.path))
+
+
+def _resource(exchange: Exchange, server: ApiServer, target: Target) -> None:
     if target.subresource is not None:
         _subresource(exchange, server, target)
     elif target.name is None:
@@ -45,49 +60,38 @@ def _subresource(exchange: Exchange, server: ApiServer, target: Target) -> None:
 
 
 def _collection(exchange: Exchange, server: ApiServer, target: Target) -> None:
-    store = server.store
     if exchange.method == "POST":
-        exchange.answer(201, store.create(posted_object(exchange, target)))
-    elif exchange.method != "GET":
-        raise MethodNotAllowed("a collection can be listed, watched and added to")
-    elif exchange.query.flag("watch"):
+        form, writer = Form(exchange, target), Writer(server.store, exchange, target)
+        stored = writer.create(posted_object(exchange, target))
+        exchange.answer(201, form.one(stored), writer.headers)
+    elif exchange.method == "GET" and exchange.query.flag("watch"):
         watch(exchange, server, target)
+    elif exchange.method in ("GET", "DELETE"):
+        form = Form(exchange, target)
+        items, metadata = list_page(exchange, server.store, server.pages, target)
+        if exchange.method == "DELETE":
+            delete_collection(exchange, server.store, target, items)
+        exchange.answer_bytes(200, form.content_type, encode(form.all(items, metadata)), target.headers)
     else:
-        listed = store.list(target.kind, selected(exchange, target))
-        exchange.answer(200, _list_object(target.kind, listed.items, listed.resource_version))
+        raise MethodNotAllowed("a collection can be listed, watched, added to and emptied")
 
 
 def _object(exchange: Exchange, server: ApiServer, target: Target) -> None:
-    store, (name, namespace) = server.store, target.where
-    if exchange.method == "GET":
-        exchange.answer(200, store.get(target.kind, name, namespace))
+    store, form = server.store, Form(exchange, target)
+    if exchange.method == "GET" and exchange.query.flag("watch"):
+        watch(exchange, server, target)
+    elif exchange.method in _READING:
+        exchange.answer_bytes(
+            200, form.content_type, encode(form.one(store.get(target.kind, *target.where))), target.headers
+        )
     elif exchange.method == "PUT":
-        exchange.answer(200, store.replace(posted_object(exchange, target)))
+        writer = Writer(store, exchange, target)
+        wire = posted_object(exchange, target)
+        exchange.answer(200, form.one(writer.update(lambda old: wire)), writer.headers)
     elif exchange.method == "PATCH":
-        expect_media(exchange, MERGE_PATCH)
-        exchange.answer(200, store.patch(target.kind, name, json_object(exchange.body), namespace))
+        code, stored, writer = patch(exchange, store, target)
+        exchange.answer(code, form.one(stored), writer.headers)
     elif exchange.method == "DELETE":
-        exchange.answer(200, store.delete(target.kind, name, namespace, grace_period_s=_grace_period_s(exchange)))
+        exchange.answer(200, delete(exchange, store, target), target.headers)
     else:
         raise MethodNotAllowed("an object can be read, replaced, patched and deleted")
-
-
-def _grace_period_s(exchange: Exchange) -> int | None:
-    """What a DELETE says by ``gracePeriodSeconds``, in the query or in its body (``DeleteOptions``).
-
-    Raises BadRequest, also when what the object keeps is to stay without it: nothing here outlives its owner.
-    """
-    options = json_object(exchange.body) if exchange.body else {}
-    if "Orphan" in (exchange.query.text("propagationPolicy"), options.get("propagationPolicy")):
-        raise BadRequest("propagationPolicy Orphan is not supported")
-    if (asked := exchange.query.number("gracePeriodSeconds")) is not None:
-        return asked
-    wanted = options.get("gracePeriodSeconds")
-    if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0):
-        raise BadRequest(f"gracePeriodSeconds is no whole number: {wanted!r}")
-    return wanted
-
-
-def _list_object(kind: Kind, items: list[JsonObject], version: int) -> JsonObject:
-    metadata = {"resourceVersion": str(version)}
-    return {"kind": f"{kind.name}List", "apiVersion": kind.api_version, "metadata": metadata, "items": items}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from testbed.apiserver.versions import OTHER_VERSIONS, OtherVersion
 from testbed.cluster.kinds import KINDS, Kind
+from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import NotFound
 
 
@@ -16,6 +18,8 @@ class Target(NamedTuple):
     namespace: str | None = None
     name: str | None = None
     subresource: str | None = None
+    version: OtherVersion | None = None
+    """The version asked for, when it is not the stored one."""
 
     @property
     def where(self) -> tuple[str, str]:
@@ -23,8 +27,31 @@ class Target(NamedTuple):
         assert self.name is not None
         return self.name, self.namespace or ""
 
+    @property
+    def api_version(self) -> str:
+        """The group and version asked for."""
+        return self.version.api_version if self.version else self.kind.api_version
 
-_COLLECTIONS = {(*kind.path().strip("/").split("/")[:-1], kind.plural): kind for kind in KINDS}
+    def shown(self, wire: JsonObject) -> JsonObject:
+        """A stored object in the version asked for."""
+        return self.version.from_stored(wire) if self.version else wire
+
+    def stored(self, wire: JsonObject) -> JsonObject:
+        """An object in the version asked for as it is stored."""
+        return self.version.to_stored(wire) if self.version else wire
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every answer about the target says beside its body (RFC 7234: a warning)."""
+        if self.version is None or not self.version.warning:
+            return {}
+        return {"Warning": f'299 - "{self.version.warning}"'}
+
+
+_COLLECTIONS: dict[tuple[str, ...], Target] = {
+    **{(*kind.path().strip("/").split("/")[:-1], kind.plural): Target(kind) for kind in KINDS},
+    **{("apis", o.group, o.version, o.kind.plural): Target(o.kind, version=o) for o in OTHER_VERSIONS},
+}
 
 
 def not_found() -> NotFound:
@@ -40,10 +67,11 @@ def parse_path(path: str) -> Target:
     rest = parts[prefix:]
     if len(rest) >= 3 and rest[0] == "namespaces" and (*parts[:prefix], rest[2]) in _COLLECTIONS:
         namespace, rest = rest[1], rest[2:]
-    kind = _COLLECTIONS.get((*parts[:prefix], rest[0])) if rest else None
-    if kind is None or len(rest) > 3 or not all(rest) or (namespace is not None and not kind.namespaced):
+    collection = _COLLECTIONS.get((*parts[:prefix], rest[0])) if rest else None
+    if collection is None or len(rest) > 3 or not all(rest) or namespace == "":
         raise not_found()
-    target = Target(kind, namespace, *rest[1:])
-    if target.name is not None and kind.namespaced and namespace is None:
+    name, subresource = [*rest[1:], None, None][:2]
+    kind = collection.kind
+    if (namespace is not None and not kind.namespaced) or (name and kind.namespaced and namespace is None):
         raise not_found()
-    return target
+    return Target(kind, namespace, name, subresource, collection.version)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from testbed.apiserver.connection import Connection
 from testbed.apiserver.discovery import discovery_documents
+from testbed.apiserver.listing import Pages
 from testbed.cluster.kinds import Kind
 from testbed.cluster.pod_access import PodAccess
 from testbed.cluster.store import Matches, Store, Watch
@@ -44,7 +45,7 @@ class ApiServer:
             raise ValueError(f"the cluster API is served on loopback only, not on {host}")
         self.url = f"http://{host}:{self.tcp_port}"
         self.store, self.pods, self.bookmark_interval_s = store, pods, bookmark_interval_s
-        self.documents = discovery_documents()
+        self.documents, self.pages = discovery_documents(), Pages()
         self._token = None if token is None else token.encode()
         self._listener = listener
         self._lock = threading.Lock()

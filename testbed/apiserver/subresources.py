@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from testbed.apiserver.exchange import Exchange
+from testbed.apiserver.object_status import answer_status
 from testbed.apiserver.paths import Target
+from testbed.apiserver.pod_actions import answer_binding, answer_eviction
+from testbed.apiserver.scale import answer_scale
 from testbed.apiserver.streams.attach import answer_attach
 from testbed.apiserver.streams.exec import answer_exec
 from testbed.apiserver.streams.log import answer_log
 from testbed.apiserver.streams.port_forward import answer_port_forward
-from testbed.cluster.kinds import POD, Kind
+from testbed.apiserver.writing import WITH_STATUS
+from testbed.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET, Kind
 
 if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
@@ -34,7 +38,17 @@ class Subresource:
     answer: Callable[[Exchange, ApiServer, Target], None]
 
 
+_CHANGES = ("GET", "PUT", "PATCH")
+_CHANGE_VERBS = ("get", "patch", "update")
+
 _ALL: tuple[Subresource, ...] = (
+    *(Subresource(kind, "status", _CHANGES, kind.name, _CHANGE_VERBS, answer_status) for kind in WITH_STATUS),
+    *(
+        Subresource(kind, "scale", _CHANGES, "Scale", _CHANGE_VERBS, answer_scale)
+        for kind in (DEPLOYMENT, REPLICA_SET, STATEFUL_SET)
+    ),
+    Subresource(POD, "binding", ("POST",), "Binding", ("create",), answer_binding),
+    Subresource(POD, "eviction", ("POST",), "Eviction", ("create",), answer_eviction),
     Subresource(POD, "log", ("GET",), "Pod", ("get",), answer_log),
     Subresource(POD, "exec", ("GET", "POST"), "PodExecOptions", ("create", "get"), answer_exec),
     Subresource(POD, "attach", ("GET", "POST"), "PodAttachOptions", ("create", "get"), answer_attach),

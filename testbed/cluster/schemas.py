@@ -117,12 +117,12 @@ class Schema:
     @cached_property
     def is_set(self) -> bool:
         """Whether a list's plain values are told apart by what they are (server-side apply)."""
-        return self._said("x-kubernetes-list-type") == "set"
+        return bool(self._said("x-kubernetes-list-type") == "set")
 
     @cached_property
     def is_atomic(self) -> bool:
         """Whether server-side apply takes a mapping as a whole."""
-        return self._said("x-kubernetes-map-type") == "atomic"
+        return bool(self._said("x-kubernetes-map-type") == "atomic")
 
     def default_of(self, name: str) -> Any:
         """What a field by which entries are told apart is when it is not given: a port's protocol is TCP."""

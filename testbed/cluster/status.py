@@ -60,6 +60,12 @@ class MethodNotAllowed(ApiError):
     code, reason = 405, "MethodNotAllowed"
 
 
+class NotAcceptable(ApiError):
+    """The answer is wanted in a form that is not served."""
+
+    code, reason = 406, "NotAcceptable"
+
+
 class AlreadyExists(ApiError):
     code, reason = 409, "AlreadyExists"
 

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,9 @@ Admission = Callable[[Kind, JsonObject | None, JsonObject | None], None]
 
 # Kubernetes' default of spec.terminationGracePeriodSeconds.
 _GRACE_PERIOD_S = 30
+
+# The finalizer of an object that waits for what it keeps to go first.
+FOREGROUND = "foregroundDeletion"
 
 # What writers cannot set.
 _SERVERS_METADATA = (
@@ -117,8 +120,8 @@ class Store:
             version = self._version
         return ObjectList([wire for _, wire in items if matches is None or matches(wire)], version)
 
-    def create(self, wire: JsonObject) -> JsonObject:
-        """Add an object and return it as stored.
+    def create(self, wire: JsonObject, *, dry_run: bool = False) -> JsonObject:
+        """Add an object and return it as stored. ``dry_run``: only what would be stored, and what would be refused.
 
         Raises AlreadyExists; BadRequest for an unknown kind or a resourceVersion; Invalid for a malformed object.
         """
@@ -140,11 +143,15 @@ class Store:
             self._complete_owners(metadata)
             if self._admission is not None:
                 self._admission(kind, None, new)
-            self._write(kind, key, None, new)
+                if dry_run:  # what it counts as given out is given back
+                    self._admission(kind, new, None)
+            if not dry_run:
+                self._write(kind, key, None, new)
         return new
 
-    def replace(self, wire: JsonObject) -> JsonObject:
-        """Put an object in the place of the one with its kind and name, and return it as stored.
+    def replace(self, wire: JsonObject, *, dry_run: bool = False) -> JsonObject:
+        """Put an object in the place of the one with its kind and name, and return it as stored, or as it would be
+        (``dry_run``).
 
         With a ``metadata.resourceVersion`` that is not the current one it raises Conflict; without, it overwrites.
         Raises NotFound, BadRequest, Invalid.
@@ -156,7 +163,7 @@ class Store:
             old = self._existing(kind, key)
             if "status" in old:
                 new.setdefault("status", old["status"])
-            return self._put(kind, key, old, new)
+            return self._put(kind, key, old, new, dry_run)
 
     def patch(self, kind: Kind, name: str, patch: JsonObject, namespace: str = DEFAULT_NAMESPACE) -> JsonObject:
         """Change an object by a JSON merge patch (RFC 7396) and return it as stored. Raises as :meth:`replace`."""
@@ -171,9 +178,23 @@ class Store:
             return self._put(kind, key, old, new)
 
     def delete(
-        self, kind: Kind, name: str, namespace: str = DEFAULT_NAMESPACE, grace_period_s: int | None = None
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = DEFAULT_NAMESPACE,
+        grace_period_s: int | None = None,
+        *,
+        orphan: bool = False,
+        foreground: bool = False,
+        preconditions: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> JsonObject:
-        """Remove an object and return its last state, with the deletion's version. Raises NotFound.
+        """Remove an object and return its last state, with the deletion's version.
+
+        An object with ``metadata.finalizers`` stays and is marked (``metadata.deletionTimestamp``) until a write takes
+        the last of them away; ``foreground`` adds one. ``orphan``: what it owns loses its reference to it at the same
+        moment, and so stays. ``preconditions``: what its metadata must say (``uid``, ``resourceVersion``). ``dry_run``:
+        nothing is removed. Raises NotFound, Conflict.
 
         A running Pod stays and is marked as terminating (``metadata.deletionTimestamp``, by when it is to have ended),
         unless ``grace_period_s`` is 0: whoever runs the pod says so, once it has ended. Without ``grace_period_s`` the
@@ -182,6 +203,15 @@ class Store:
         key = _key(kind, name, namespace)
         with self._lock:
             old = self._existing(kind, key)
+            for field, wanted in (preconditions or {}).items():
+                if old["metadata"].get(field) != wanted:
+                    raise Conflict(
+                        f'the {field} in the precondition ({wanted}) is not that of {kind.resource} "{name}" '
+                        f"({old['metadata'].get(field)})",
+                        _details(kind, key),
+                    )
+            if dry_run:
+                return old
             grace_s = _grace_period_s(old, grace_period_s) if kind is POD else 0
             if grace_s > 0:
                 metadata = old["metadata"]
@@ -189,9 +219,14 @@ class Store:
                     return old
                 ends = {"deletionTimestamp": _timestamp(time.time() + grace_s), "deletionGracePeriodSeconds": grace_s}
                 return self._write(kind, key, old, {**old, "metadata": {**metadata, **ends}})
-            if self._admission is not None:
-                self._admission(kind, old, None)
-            return self._write(kind, key, old, None)
+            if orphan:
+                self._orphan(old)
+            finalizers = list(old["metadata"].get("finalizers") or ())
+            if foreground and FOREGROUND not in finalizers:
+                finalizers.append(FOREGROUND)
+            if finalizers:
+                return self._mark(kind, key, old, finalizers)
+            return self._remove(kind, key, old)
 
     def watch(
         self, kinds: Kind | Sequence[Kind], resource_version: int | None = None, matches: Matches | None = None
@@ -229,13 +264,39 @@ class Store:
                 if owner is not None:
                     reference["uid"] = owner["metadata"]["uid"]
 
+    def _mark(self, kind: Kind, key: _ObjectKey, old: JsonObject, finalizers: Sequence[str]) -> JsonObject:
+        """Let an object wait for its finalizers."""
+        metadata = old["metadata"]
+        marked = {
+            **metadata,
+            "finalizers": finalizers,
+            "deletionTimestamp": metadata.get("deletionTimestamp") or _timestamp(time.time()),
+            "deletionGracePeriodSeconds": 0,
+        }
+        return old if marked == metadata else self._write(kind, key, old, {**old, "metadata": marked})
+
+    def _remove(self, kind: Kind, key: _ObjectKey, old: JsonObject) -> JsonObject:
+        if self._admission is not None:
+            self._admission(kind, old, None)
+        return self._write(kind, key, old, None)
+
+    def _orphan(self, owner: JsonObject) -> None:
+        """Take the references to an owner away from what it owns."""
+        uid = owner["metadata"]["uid"]
+        for kind, table in self._tables.items():
+            for key, old in list(table.objects.items()):
+                references = old["metadata"].get("ownerReferences") or ()
+                if any(reference.get("uid") == uid for reference in references):
+                    left = [reference for reference in references if reference.get("uid") != uid]
+                    self._write(kind, key, old, {**old, "metadata": {**old["metadata"], "ownerReferences": left}})
+
     def _existing(self, kind: Kind, key: _ObjectKey) -> JsonObject:
         wire = self._tables[kind].objects.get(key)
         if wire is None:
             raise NotFound(f'{kind.resource} "{key[1]}" not found', _details(kind, key))
         return wire
 
-    def _put(self, kind: Kind, key: _ObjectKey, old: JsonObject, new: JsonObject) -> JsonObject:
+    def _put(self, kind: Kind, key: _ObjectKey, old: JsonObject, new: JsonObject, dry_run: bool = False) -> JsonObject:
         metadata, current = new["metadata"], old["metadata"]
         for name, label in (("resourceVersion", "the object has been modified"), ("uid", "the object is another one")):
             if (wanted := metadata.get(name)) and wanted != current[name]:
@@ -252,11 +313,17 @@ class Store:
         self._complete_owners(metadata)
         if self._admission is not None:
             self._admission(kind, old, new)
+            if dry_run:  # what it counts as given out is given back
+                self._admission(kind, new, _checked_copy(kind, old))
         if new == old:
             return old
         if kind.has_generation and new.get("spec") != old.get("spec"):
             metadata["generation"] += 1
-        return self._write(kind, key, old, new)
+        if dry_run:
+            return new
+        written = self._write(kind, key, old, new)
+        waited = current.get("finalizers") and metadata.get("deletionGracePeriodSeconds") == 0
+        return self._remove(kind, key, written) if waited and not metadata.get("finalizers") else written
 
     def _write(self, kind: Kind, key: _ObjectKey, old: JsonObject | None, new: JsonObject | None) -> JsonObject:
         """Make one change visible. ``new`` gets its version here, before anybody else can see it."""

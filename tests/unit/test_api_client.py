@@ -84,8 +84,8 @@ def test_an_objects_life(api, store):
     listed = api.list(Selection(POD, label_selector="!app"))
     assert (listed.items, listed.resource_version) == ([created], 1)
     assert api.list(Selection(POD, "default")).items == []
-    replaced = api.replace({**created, "spec": {"nodeName": "n1"}})
-    assert api.patch(POD, "a", {"spec": {"nodeName": None}}, "shop")["spec"] == {}
+    replaced = api.replace({**created, "spec": {**created["spec"], "nodeName": "n1"}})
+    assert api.patch(POD, "a", {"spec": {"nodeName": None}}, "shop")["spec"] == created["spec"]
     assert api.delete(POD, "a", "shop")["metadata"]["uid"] == replaced["metadata"]["uid"]
 
 

@@ -68,7 +68,7 @@ def test_objects_are_created_changed_and_deleted(client):
 
 def test_a_watch_delivers_what_happens(client, store):
     events = client.watch(Pod, resource_version=str(store.resource_version))
-    client.patch(Pod, "a", {"status": {"phase": "Running"}}, patch_type=PatchType.MERGE)
+    client.patch(Pod.Status, "a", {"status": {"phase": "Running"}}, patch_type=PatchType.MERGE)
     client.delete(Pod, "b")
     assert [(kind, p.metadata.name, p.status.phase) for kind, p in (next(events), next(events))] == [
         ("MODIFIED", "a", "Running"),

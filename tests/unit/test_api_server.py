@@ -88,11 +88,13 @@ def test_an_objects_life(ask, store):
     code, created = ask("POST", PODS, pod("a"))
     assert (code, created) == (201, store.get(POD, "a"))
     assert ask("GET", f"{PODS}/a") == (200, created)
-    code, replaced = ask("PUT", f"{PODS}/a", {**created, "spec": {"nodeName": "n1"}})
-    assert (code, replaced["spec"]) == (200, {"nodeName": "n1"})
+    code, replaced = ask("PUT", f"{PODS}/a", {**created, "spec": {**created["spec"], "nodeName": "n1"}})
+    assert (code, replaced["spec"]["nodeName"]) == (200, "n1")
     patch = {"spec": {"nodeName": None}, "status": {"phase": "Running"}}
     code, patched = ask("PATCH", f"{PODS}/a", patch, "application/merge-patch+json")
-    assert (code, patched["spec"], patched["status"]) == (200, {}, {"phase": "Running"})
+    assert (code, patched["spec"], "status" in patched) == (200, created["spec"], False)
+    code, patched = ask("PATCH", f"{PODS}/a/status", patch, "application/merge-patch+json")
+    assert (code, patched["spec"], patched["status"]) == (200, created["spec"], {"phase": "Running"})
     code, terminating = ask("DELETE", f"{PODS}/a", {"kind": "DeleteOptions", "apiVersion": "v1"})
     assert (code, terminating["metadata"]["deletionGracePeriodSeconds"]) == (200, 30)
     code, deleted = ask("DELETE", f"{PODS}/a?gracePeriodSeconds=0")
@@ -107,7 +109,7 @@ def test_how_long_a_pod_may_take_to_end_is_read_from_query_and_body(ask, store):
         store.create({**pod(f"p{number}"), "status": {"phase": "Running"}})
         _, ending = ask("DELETE", f"{PODS}/p{number}{query}", options)
         assert ending["metadata"]["deletionGracePeriodSeconds"] == seconds
-    for options in ({"gracePeriodSeconds": -1}, {"gracePeriodSeconds": "3"}, {"propagationPolicy": "Orphan"}):
+    for options in ({"gracePeriodSeconds": -1}, {"gracePeriodSeconds": "3"}, {"propagationPolicy": "Some"}):
         assert_status(ask("DELETE", f"{PODS}/p0", options), 400, "BadRequest")
     assert store.get(POD, "p0")
 
@@ -257,21 +259,24 @@ def wait_until(condition):
         (("POST", PODS, b'{"a": 1e999}'), 400, "BadRequest", "1e999 is too large"),
         (("POST", PODS, b"[1]"), 400, "BadRequest", "not a JSON object"),
         (("POST", PODS, b"[" * 100_000), 400, "BadRequest", "nested too deeply"),
-        (("POST", PODS, b'{"a":' * 900 + b"1" + b"}" * 900), 400, "BadRequest", "no kind"),
-        (("POST", PODS, config_map("a")), 400, "BadRequest", "the URL is for pods"),
+        (("POST", PODS, b'{"a":' * 900 + b"1" + b"}" * 900), 400, "BadRequest", "URL is for Pod"),
+        (("POST", PODS, config_map("a")), 400, "BadRequest", "the URL is for Pod"),
         (("POST", PODS, pod("a", "shop")), 400, "BadRequest", "does not match the namespace on the URL"),
         (("POST", PODS, {**pod("a"), "metadata": 5}), 400, "BadRequest", "no metadata"),
         (("POST", PODS, pod("A")), 422, "Invalid", "RFC 1123"),
         (("POST", "/api/v1/pods", pod("a")), 405, "MethodNotAllowed", "namespace"),
         (("PUT", f"{PODS}/b", pod("a")), 400, "BadRequest", "does not match the name on the URL"),
         (("PUT", PODS, pod("a")), 405, "MethodNotAllowed", ""),
-        (("DELETE", PODS), 405, "MethodNotAllowed", ""),
         (("POST", f"{PODS}/a", pod("a")), 405, "MethodNotAllowed", ""),
-        (("POST", PODS, b"x", "application/yaml"), 415, "UnsupportedMediaType", "application/json"),
-        (("PATCH", f"{PODS}/a", [], "application/json-patch+json"), 415, "UnsupportedMediaType", "merge-patch"),
+        (("POST", PODS, b"x", "application/xml"), 415, "UnsupportedMediaType", "application/json"),
+        (("POST", PODS, b"x: [", "application/yaml"), 400, "BadRequest", "not YAML"),
+        (("PATCH", f"{PODS}/a", [], "application/patch"), 415, "UnsupportedMediaType", "merge-patch"),
+        (("PATCH", f"{PODS}/a", [], "application/json-patch+json"), 404, "NotFound", 'pods "a" not found'),
         (("PATCH", f"{PODS}/a", {}, "application/merge-patch+json"), 404, "NotFound", 'pods "a" not found'),
-        (("DELETE", f"{PODS}/a?dryRun=All"), 400, "BadRequest", "dryRun"),
-        (("GET", "/api/v1/pods?labelSelector=a+in+(b)"), 400, "BadRequest", "set-based"),
+        (("DELETE", f"{PODS}/a?dryRun=Some"), 400, "BadRequest", "dryRun"),
+        (("DELETE", f"{PODS}/a?dryRun=All"), 404, "NotFound", ""),
+        (("GET", "/api/v1/pods?labelSelector=a+in+(b"), 400, "BadRequest", "unable to parse label selector"),
+        (("GET", "/api/v1/pods?labelSelector=a%3Eb"), 400, "BadRequest", "unable to parse label selector"),
         (("GET", "/api/v1/pods?fieldSelector=spec.image=x"), 400, "BadRequest", "not supported"),
         (("GET", "/api/v1/pods?watch=1&resourceVersion=-1"), 400, "BadRequest", "no whole number"),
         (("GET", "/api/v1/pods?watch=1&timeoutSeconds=soon"), 400, "BadRequest", "no whole number"),
@@ -285,7 +290,7 @@ def test_refusals_are_status_objects(ask, request_, code, reason, text):
 def test_conflicts_are_told(ask):
     _, created = ask("POST", PODS, pod("a"))
     assert_status(ask("POST", PODS, pod("a")), 409, "AlreadyExists", 'pods "a" already exists')
-    ask("PUT", f"{PODS}/a", {**created, "spec": {"nodeName": "n1"}})
+    ask("PUT", f"{PODS}/a", {**created, "spec": {**created["spec"], "nodeName": "n1"}})
     assert_status(ask("PUT", f"{PODS}/a", created), 409, "Conflict", "has been modified")
 
 

@@ -1,0 +1,1 @@
+"""The forms in which a change to an object can be sent."""

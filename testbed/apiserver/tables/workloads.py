@@ -1,0 +1,159 @@
+"""The tables of what keeps pods: Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.apiserver.tables.columns import (
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    NAME,
+    SELECTOR,
+    Column,
+    Layout,
+    age,
+    containers_text,
+    duration,
+    labels_text,
+    seconds_of,
+    selector_text,
+    spec,
+    status,
+)
+from testbed.cluster.objects import JsonObject
+
+_DESIRED = Column("Desired", "How many pods there are to be.", "integer")
+_CURRENT = Column("Current", "How many pods there are.", "integer")
+_READY = Column("Ready", "How many pods are ready.", "integer")
+_READY_OF = Column("Ready", "How many pods are ready, of how many there are to be.")
+_UP_TO_DATE = Column("Up-to-date", "How many pods are of the present template.", "integer")
+_AVAILABLE = Column("Available", "How many pods have been ready for long enough.", "integer")
+
+
+def _count(part: JsonObject, field: str) -> int:
+    return int(part.get(field) or 0)
+
+
+def _wanted(wire: JsonObject) -> int:
+    replicas = spec(wire).get("replicas")
+    return 1 if replicas is None else int(replicas)
+
+
+def _ready_of(wire: JsonObject) -> str:
+    return f"{_count(status(wire), 'readyReplicas')}/{_wanted(wire)}"
+
+
+def _deployment(wire: JsonObject, now: float) -> list[Any]:
+    told = status(wire)
+    return [
+        wire["metadata"]["name"],
+        _ready_of(wire),
+        _count(told, "updatedReplicas"),
+        _count(told, "availableReplicas"),
+        age(wire, now),
+        *containers_text(wire),
+        selector_text(spec(wire).get("selector")),
+    ]
+
+
+def _replica_set(wire: JsonObject, now: float) -> list[Any]:
+    told = status(wire)
+    return [
+        wire["metadata"]["name"],
+        _wanted(wire),
+        _count(told, "replicas"),
+        _count(told, "readyReplicas"),
+        age(wire, now),
+        *containers_text(wire),
+        selector_text(spec(wire).get("selector")),
+    ]
+
+
+def _stateful_set(wire: JsonObject, now: float) -> list[Any]:
+    return [wire["metadata"]["name"], _ready_of(wire), age(wire, now), *containers_text(wire)]
+
+
+def _daemon_set(wire: JsonObject, now: float) -> list[Any]:
+    told = status(wire)
+    counts = (
+        *("desiredNumberScheduled", "currentNumberScheduled", "numberReady"),
+        *("updatedNumberScheduled", "numberAvailable"),
+    )
+    node_selector = ((spec(wire).get("template") or {}).get("spec") or {}).get("nodeSelector")
+    return [
+        wire["metadata"]["name"],
+        *(_count(told, count) for count in counts),
+        labels_text(node_selector),
+        age(wire, now),
+        *containers_text(wire),
+        selector_text(spec(wire).get("selector")),
+    ]
+
+
+def _job(wire: JsonObject, now: float) -> list[Any]:
+    return [
+        wire["metadata"]["name"],
+        _job_status(wire),
+        _completions(wire),
+        _job_duration(wire, now),
+        age(wire, now),
+        *containers_text(wire),
+        selector_text(spec(wire).get("selector")),
+    ]
+
+
+def _job_status(wire: JsonObject) -> str:
+    conditions = {c.get("type"): c.get("status") == "True" for c in status(wire).get("conditions") or ()}
+    if conditions.get("Complete"):
+        return "Complete"
+    if conditions.get("Failed"):
+        return "Failed"
+    if wire["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    for name in ("Suspended", "FailureTarget", "SuccessCriteriaMet"):
+        if conditions.get(name):
+            return name
+    return "Running"
+
+
+def _completions(wire: JsonObject) -> str:
+    succeeded, completions = _count(status(wire), "succeeded"), spec(wire).get("completions")
+    if completions is not None:
+        return f"{succeeded}/{completions}"
+    parallelism = _count(spec(wire), "parallelism")
+    return f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
+
+
+def _job_duration(wire: JsonObject, now: float) -> str:
+    started = seconds_of(status(wire).get("startTime"))
+    if started is None:
+        return ""
+    ended = seconds_of(status(wire).get("completionTime"))
+    return duration((now if ended is None else ended) - started)
+
+
+DEPLOYMENTS = Layout(
+    (NAME, _READY_OF, _UP_TO_DATE, _AVAILABLE, AGE, CONTAINERS, IMAGES, SELECTOR),
+    _deployment,
+)
+REPLICA_SETS = Layout((NAME, _DESIRED, _CURRENT, _READY, AGE, CONTAINERS, IMAGES, SELECTOR), _replica_set)
+STATEFUL_SETS = Layout((NAME, _READY_OF, AGE, CONTAINERS, IMAGES), _stateful_set)
+DAEMON_SETS = Layout(
+    (
+        *(NAME, _DESIRED, _CURRENT, _READY, _UP_TO_DATE, _AVAILABLE),
+        Column("Node Selector", "The labels of the nodes that get a pod."),
+        *(AGE, CONTAINERS, IMAGES, SELECTOR),
+    ),
+    _daemon_set,
+)
+JOBS = Layout(
+    (
+        NAME,
+        Column("Status", "How far the job is."),
+        Column("Completions", "How many pods have succeeded, of how many have to."),
+        Column("Duration", "How long the job has taken."),
+        *(AGE, CONTAINERS, IMAGES, SELECTOR),
+    ),
+    _job,
+)

@@ -1,0 +1,177 @@
+"""What a client writes: completed, checked against the schema, noted to whom it is owed, and stored."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from testbed.apiserver.exchange import Exchange
+from testbed.apiserver.patches.managers import Manager, note_update
+from testbed.apiserver.paths import Target
+from testbed.cluster import kinds
+from testbed.cluster.defaulting import set_defaults
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.schemas import FieldPath, field_text, kind_schema, schema_name, schema_problems
+from testbed.cluster.status import BadRequest, Conflict, NotFound, invalid
+from testbed.cluster.store import Store
+
+# Kinds whose status only their controllers write, by the subresource of that name.
+WITH_STATUS = frozenset(
+    {
+        *(kinds.POD, kinds.NODE, kinds.NAMESPACE, kinds.SERVICE, kinds.INGRESS),
+        *(kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.DAEMON_SET, kinds.JOB),
+    }
+)
+
+_RETRIES = 20
+_SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: a name made of them says nothing rude
+
+Change = Callable[[JsonObject], JsonObject]
+
+
+class Writer:
+    """The way into the store for one request. Raises BadRequest for parameters that make no sense."""
+
+    def __init__(self, store: Store, exchange: Exchange, target: Target) -> None:
+        self._store, self._target = store, target
+        query = exchange.query
+        self.dry_run = dry_run(exchange)
+        self._validation = query.text("fieldValidation") or "Warn"
+        if self._validation not in ("Ignore", "Warn", "Strict"):
+            raise BadRequest(f"fieldValidation {self._validation!r} is none of Ignore, Warn, Strict")
+        agent = str(exchange.headers.get("User-Agent") or "").partition("/")[0]
+        self.manager_name = query.text("fieldManager") or agent
+        self.warnings: list[str] = []
+        """What the client is told, beside the answer."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        told = [*self._target.headers.values(), *(f'299 - "{_quoted(warning)}"' for warning in self.warnings)]
+        return {"Warning": ", ".join(told)} if told else {}
+
+    def create(self, wire: JsonObject, note: bool = True) -> JsonObject:
+        """Store a new object."""
+        kind = self._target.kind
+        metadata = wire["metadata"]
+        prefix = metadata.get("generateName")
+        generates = not metadata.get("name") and isinstance(prefix, str) and prefix
+        if kind in WITH_STATUS and kind is not kinds.NODE:
+            wire = {name: value for name, value in wire.items() if name != "status"}
+        self._check_namespace(wire)
+        wire = self._complete(wire, None)
+        if generates:
+            suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
+            wire["metadata"]["name"] = f"{str(prefix)[:58]}{suffix}"
+        if note and self.manager_name:
+            note_update(wire, None, self._manager(), kind_schema(kind))
+        return self._store.create(wire, dry_run=self.dry_run)
+
+    def update(self, change: Change, note: bool = True) -> JsonObject:
+        """Put what ``change`` makes of an object in its place; again, when it has changed meanwhile.
+
+        A new state that says another ``resourceVersion`` than the present one is a Conflict.
+        """
+        for _ in range(_RETRIES):
+            old = self._store.get(self._target.kind, *self._target.where)
+            new = self._new_state(change(old), old, note)
+            try:
+                return self._store.replace(new, dry_run=self.dry_run)
+            except Conflict:
+                if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
+                    raise
+        raise Conflict(f'{self._target.kind.resource} "{self._target.name}" changes all the time; please try again')
+
+    def _new_state(self, new: JsonObject, old: JsonObject, note: bool) -> JsonObject:
+        if not isinstance(new.get("metadata"), dict):
+            raise BadRequest("the object has no metadata")
+        kind, subresource = self._target.kind, self._target.subresource
+        for name in ("apiVersion", "kind"):
+            if new.get(name) != old[name]:
+                raise BadRequest(f"a patch cannot change the object's {name}")
+        for name in ("name", "namespace"):
+            if new["metadata"].get(name) != old["metadata"].get(name):
+                raise BadRequest(f"a patch cannot change the object's {name}")
+        if subresource == "status":
+            new = {**old, "metadata": {**old["metadata"]}, **({"status": new["status"]} if "status" in new else {})}
+        elif kind in WITH_STATUS:
+            new = {name: value for name, value in new.items() if name != "status"}
+            if "status" in old:
+                new["status"] = old["status"]
+        new = self._complete(new, old)
+        metadata = new["metadata"]
+        if not metadata.get("resourceVersion"):
+            metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if note and self.manager_name:
+            note_update(new, old, self._manager(), kind_schema(kind))
+        return new
+
+    def _manager(self) -> Manager:
+        return Manager(self.manager_name, "Update", self._target.api_version, self._target.subresource or "")
+
+    def _complete(self, wire: JsonObject, old: JsonObject | None) -> JsonObject:
+        """The object with Kubernetes' defaults, if its schema lets it pass. Raises Invalid, with all that is wrong."""
+        kind = self._target.kind
+        wire = _without_nulls(wire)
+        set_defaults(kind, wire)
+        # What an object had before need not be mended by whoever changes something else.
+        before = {} if old is None else {p.path: p.message for p in schema_problems(old, schema_name(kind))}
+        found = [p for p in schema_problems(wire, schema_name(kind)) if before.get(p.path) != p.message]
+        causes = [(field_text(problem.path), problem.message) for problem in found if not problem.is_unknown]
+        unknown = [problem.path for problem in found if problem.is_unknown]
+        if causes:
+            raise invalid(kind.name, str(wire["metadata"].get("name", "")), causes)
+        if unknown:
+            self._unknown_fields(wire, unknown)
+        return wire
+
+    def _unknown_fields(self, wire: JsonObject, paths: list[FieldPath]) -> None:
+        texts = [f'unknown field "{field_text(path)}"' for path in paths]
+        if self._validation == "Strict":
+            kind = self._target.kind
+            raise BadRequest(
+                f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
+                f"strict decoding error: {', '.join(texts)}"
+            )
+        if self._validation == "Warn":
+            self.warnings += texts
+        for path in paths:
+            parent: Any = wire
+            for part in path[:-1]:
+                parent = parent[part]
+            del parent[path[-1]]
+
+    def _check_namespace(self, wire: JsonObject) -> None:
+        """Objects can only be put into Namespaces that exist. Raises NotFound."""
+        namespace = self._target.namespace
+        if namespace is None or namespace == "default":
+            return
+        try:
+            self._store.get(kinds.NAMESPACE, "default")
+        except NotFound:
+            return  # a store without Namespaces: nobody keeps them there
+        self._store.get(kinds.NAMESPACE, namespace)
+
+
+def dry_run(exchange: Exchange) -> bool:
+    """Whether a request is only to be tried. Raises BadRequest."""
+    wanted = exchange.query.text("dryRun")
+    if wanted not in ("", "All"):
+        raise BadRequest(f"dryRun {wanted!r} is not supported; use All")
+    return wanted == "All"
+
+
+def _without_nulls(value: Any) -> Any:
+    """A copy in which what is null is not there, as in Kubernetes; entries of lists stay, to be refused."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(entry) for entry in value]
+    return value
+
+
+def _quoted(text: str) -> str:
+    """Text as it may stand in a header's quotes (RFC 9110 section 5.6.4)."""
+    plain = "".join(character if 32 <= ord(character) < 127 else "?" for character in text)
+    return plain.replace("\\", "\\\\").replace('"', '\\"')
