@@ -1,0 +1,1 @@
+"""Keeps the nginx of the cluster's Ingress controllers true to the objects."""
