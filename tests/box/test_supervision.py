@@ -1,0 +1,209 @@
+"""Each component is killed while packets flow: it is told, mended, and nothing that does not need it is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import pytest
+
+from testbed.cluster.identity import BRIDGE
+from testbed.cluster.kinds import EVENT, SERVICE
+from testbed.network.openvswitch import DAEMON_PID_FILE, DATABASE_PID_FILE, VSwitch
+from testbed.network.supervisor import DIED, RESTARTED, supervised
+from testbed.network.testbed import Testbed
+from testbed.spec.endpoints import parse_endpoint
+from tests.box.clusters import cluster, plan_of, pod
+from tests.box.harness import USERS, run_in_box
+
+pytestmark = pytest.mark.box
+
+_INTERVAL_S = 0.01
+_RESTART_S = 15.0
+# What Open vSwitch needs to start, find its ports and get its flows; here it is some 0.2 s.
+_SWITCH_GONE_S = 3.0
+
+_LABELS = {"app": "web"}
+_SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"selector": _LABELS, "ports": [{"port": 80, "targetPort": 8000}]},
+}
+# One request after the other to a Service, each on a connection of its own; a line for each.
+_REQUESTS = """
+import http.client, sys
+while True:
+    connection = http.client.HTTPConnection(sys.argv[1], 80, timeout=5)
+    try:
+        connection.request("GET", "/")
+        print(connection.getresponse().status, flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+    connection.close()
+"""
+
+
+class Pinging:
+    """A ping every 10 ms from one pod to another, until it is stopped."""
+
+    def __init__(self, testbed: Testbed, source: str, target: str) -> None:
+        address = str(testbed.address(parse_endpoint(target)))
+        argv = ["ping", "-n", "-i", str(_INTERVAL_S), "-W", "3", address]
+        self._process = testbed.popen(parse_endpoint(source), argv, stdout=subprocess.PIPE, text=True)
+        self._answered: list[int] = []
+
+    def wait_answers(self, number: int) -> None:
+        """Return when so many further answers have come."""
+        wanted = len(self._answered) + number
+        assert self._process.stdout is not None
+        while len(self._answered) < wanted:
+            line = self._process.stdout.readline()
+            assert line, "ping has ended"
+            self._note(line)
+
+    def longest_gap_s(self) -> float:
+        """Stop; returns how long no ping was answered that had been sent, at the longest."""
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.stdout is not None
+        summary = self._process.stdout.read()
+        self._process.wait()
+        for line in summary.splitlines():
+            self._note(line)
+        assert not re.search(r"[1-9]\d* duplicates", summary), summary
+        answered = sorted(self._answered)
+        return _INTERVAL_S * max(later - earlier - 1 for earlier, later in pairwise(answered))
+
+    def _note(self, line: str) -> None:
+        if found := re.search(r"icmp_seq=(\d+) ttl", line):
+            self._answered.append(int(found[1]))
+
+
+@contextmanager
+def requests(testbed: Testbed, source: str, address: str) -> Iterator[list[str]]:
+    """Requests to a Service meanwhile; afterwards the list has a line for each."""
+    argv = [sys.executable, "-c", _REQUESTS, address]
+    process = testbed.popen(parse_endpoint(source), argv, stdout=subprocess.PIPE, text=True)
+    lines: list[str] = []
+    assert process.stdout is not None
+    lines.append(process.stdout.readline().strip())
+    yield lines
+    process.send_signal(signal.SIGTERM)
+    lines += process.stdout.read().split()
+    process.wait()
+
+
+def events_of(testbed: Testbed, name: str) -> list[str]:
+    """The reasons of what was told of a component."""
+    return [event["reason"] for event in testbed.store.list(EVENT).items if name in event["message"]]
+
+
+def kill_and_wait(testbed: Testbed, name: str, pid: int) -> float:
+    """Kill a component and return how long it took until it was told that it runs again, in s."""
+    with testbed.store.watch(EVENT) as watch:
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        reasons: list[str] = []
+        while RESTARTED not in reasons:
+            events = watch.next(max(0.0, began + _RESTART_S - time.monotonic()))
+            assert events, f"{name} was not started again; told: {reasons}"
+            reasons += [event.object["reason"] for event in events if name in event.object["message"]]
+        assert reasons == [DIED, RESTARTED]
+        return time.monotonic() - began
+
+
+def a_new_pod_is_reached(testbed: Testbed, name: str, pinging: Pinging) -> None:
+    """Everything works again: kubelet, Open vSwitch with its database, and the controller."""
+    testbed.apply([{**pod(name, "n2"), "metadata": {"name": name, "namespace": "default"}}])
+    testbed.wait_pods_ready()
+    testbed.wait_settled()
+    fresh = Pinging(testbed, "client", name)
+    fresh.wait_answers(3)
+    fresh.longest_gap_s()
+    pinging.wait_answers(3)
+
+
+def ports(switch: VSwitch) -> dict[str, int]:
+    """The bridge's ports with their OpenFlow numbers."""
+    text = switch.ofctl("dump-ports-desc", BRIDGE)
+    return {name: int(number) for number, name in re.findall(r"^ (\d+)\(([^)]+)\): addr", text, re.MULTILINE)}
+
+
+def each_component_is_mended() -> None:
+    server = {"labels": _LABELS}
+    whoami = [{"name": "main", "image": "whoami", "ports": [{"containerPort": 8000}]}]
+    pods = [pod("client", "n1"), pod("near", "n1", containers=whoami), pod("web", "n2", containers=whoami)]
+    for one in pods[1:]:
+        one["metadata"] |= server
+    took: dict[str, str] = {}
+    with cluster(plan_of("single_switch", [*pods, _SERVICE], nodes=2)) as testbed, supervised(testbed):
+        testbed.wait_pods_ready()
+        testbed.wait_settled()
+        service = testbed.store.get(SERVICE, "web", "default")["spec"]["clusterIP"]
+        switch = testbed.switches["n2"]
+
+        # The controller: bridges keep their flows, so nothing is lost, neither between pods nor to Services.
+        across = Pinging(testbed, "client", "web")
+        across.wait_answers(5)
+        with requests(testbed, "client", service) as answers:
+            restart_s = kill_and_wait(testbed, "the controller", testbed.controller.pid)
+            a_new_pod_is_reached(testbed, "after-controller", across)
+        assert set(answers) == {"200"} and len(answers) > 20, answers
+        gap_s = across.longest_gap_s()
+        assert gap_s == 0
+        took["controller"] = f"restarted in {restart_s:.3f} s, gap {gap_s:.2f} s, {len(answers)} requests answered"
+
+        # One node's ovs-vswitchd: only its own pods are away, until it has its ports and flows again.
+        before = ports(switch)
+        across, beside = Pinging(testbed, "client", "web"), Pinging(testbed, "client", "near")
+        across.wait_answers(5)
+        restart_s = kill_and_wait(testbed, "ovs-vswitchd of n2", _pid(switch, DAEMON_PID_FILE))
+        across.wait_answers(20)
+        assert ports(switch) == before
+        a_new_pod_is_reached(testbed, "after-vswitchd", across)
+        gap_s = across.longest_gap_s()
+        assert 0 < gap_s < _SWITCH_GONE_S
+        assert beside.longest_gap_s() == 0
+        took["ovs-vswitchd"] = f"restarted in {restart_s:.3f} s, gap {gap_s:.2f} s"
+
+        # Its database: packets of the node may wait for it, but none is lost.
+        across = Pinging(testbed, "client", "web")
+        across.wait_answers(5)
+        restart_s = kill_and_wait(testbed, "ovsdb-server of n2", _pid(switch, DATABASE_PID_FILE))
+        a_new_pod_is_reached(testbed, "after-ovsdb", across)
+        gap_s = across.longest_gap_s()
+        assert gap_s == 0
+        took["ovsdb-server"] = f"restarted in {restart_s:.3f} s, gap {gap_s:.2f} s"
+
+        # The kernels' Service proxies: the rules stay.
+        testbed.set_proxy("nftables")
+        across = Pinging(testbed, "client", "web")
+        with requests(testbed, "client", service) as answers:
+            restart_s = kill_and_wait(testbed, "the Service proxy", testbed.proxy.pid)
+            a_new_pod_is_reached(testbed, "after-proxy", across)
+        assert set(answers) == {"200"} and len(answers) > 20, answers
+        assert across.longest_gap_s() == 0
+        took["Service proxy"] = f"restarted in {restart_s:.3f} s, {len(answers)} requests answered"
+
+        # One that is stopped on purpose has not died.
+        testbed.set_proxy("openflow")
+        testbed.proxy.stop()
+        testbed.wait_settled()
+        assert events_of(testbed, "the Service proxy") == [DIED, RESTARTED]
+    for name, text in took.items():
+        print(f"{name}: {text}")
+
+
+def _pid(switch: VSwitch, file: str) -> int:
+    return int((switch.directory / file).read_text())
+
+
+def test_each_component_that_is_killed_is_told_and_mended() -> None:
+    print(run_in_box(each_component_is_mended, USERS[-1]))
