@@ -87,6 +87,9 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         undo.callback(controller.stop)
         undo.callback(proxy.stop)
         controller.start()
+        # So does the parent of the pods' processes.
+        containers = Containers()
+        containers.start()
         wiring.build(progress.advance)
         progress.advance("controller")
         controller.wait_listening()
@@ -107,7 +110,6 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         progress.advance("flows")
         places = make_places(plan)
         undo.callback(lambda: _remove_places(places.values()))
-        containers = Containers()
         undo.callback(containers.stop)
         net = mininet_view(plan, places)
         undo.callback(net.stop_shells)

@@ -1,98 +1,277 @@
-"""Starts the containers of pods: processes in the pod's one network namespace, so that they share localhost."""
+"""The processes of pods: each pod's namespaces, the programs in them, their output and their ends.
+
+A pod's namespaces (network, host name, files, IPC) are kept by a process that does nothing else, as Kubernetes' pause
+container does; its containers' programs run in them and share localhost. Everything is started by one parent process
+(:mod:`testbed.network.pods.parent`), which also says what has ended: nothing is polled.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from testbed.cluster.objects import JsonObject, object_name, pod_key
-from testbed.errors import RunError
-from testbed.network.place import Place
-from testbed.spec.images import container_argv, container_environment
+from testbed.network.place import Place, namespace_command
+from testbed.network.pods.spawner import Spawner
 
 LOGS = Path("/run/containers")
-# How long a process may take to end after SIGTERM before it is killed (the pods' default grace period is longer;
-# nothing here has state to save).
-_GRACE_S = 2.0
+FOLDERS = Path("/run/pods")
+"""A folder for each pod, by the name of its network namespace: what it writes, and its volumes."""
+
+# How long programs may take to end after SIGTERM when the whole cluster ends: nothing here has state to save.
+_END_S = 2.0
+
+# The process, or None and why it could not be started.
+Started = Callable[["ContainerProcess | None", str], None]
+
+
+class ContainerProcess:
+    """A process in a pod; what of :class:`subprocess.Popen` is needed of one that another process has started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._over = threading.Event()
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status. Raises subprocess.TimeoutExpired."""
+        if not self._over.wait(timeout):
+            raise subprocess.TimeoutExpired([str(self.pid)], timeout or 0.0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def ended(self, status: int) -> None:
+        """It has ended."""
+        self.returncode = status
+        self._over.set()
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a container runs. ``argv`` is empty for one that only waits; ``mounts`` are (source, target, read only)."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    directory: str = "/"
+    mounts: Sequence[tuple[str, str, bool]] = ()
+
+
+@dataclass
+class _Container:
+    process: ContainerProcess
+    environment: Mapping[str, str]
+    place: Place
+    ended: Callable[[int], None] = field(repr=False)
 
 
 class Containers:
-    """The running containers of a cluster. Different pods may be started and stopped by different threads."""
+    """All of a cluster's. Callbacks come from one thread, in the order in which things happened."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+        self._containers: dict[tuple[str, str], _Container] = {}
+        self._heard: dict[int, Callable[[int], None]] = {}  # by process id, who hears of its end
+        self._sandboxes: dict[str, ContainerProcess] = {}
+        self._spawner = Spawner(self._have_ended, self._parent_died)
+        self.lost: Callable[[], None] = lambda: None
+        """Called when the parent of all processes has died; every process has been ended then."""
 
-    def start(self, pods: Iterable[JsonObject], places: Mapping[str, Place]) -> None:
-        """Start every container of the given pods; ``places`` is keyed by ``namespace/name``.
-
-        Raises RunError naming each container whose program could not be started.
-        """
+    def start(self) -> None:
+        """Start the processes' parent, from a thread that outlives it. Raises OSError."""
         LOGS.mkdir(exist_ok=True)
-        for pod in pods:
-            self.start_pod(pod, places[pod_key(pod)])
+        FOLDERS.mkdir(exist_ok=True)
+        self._spawner.start()
 
-    def start_pod(self, pod: JsonObject, place: Place) -> None:
-        """Start every container of one pod. Raises RunError as :meth:`start` does."""
-        for container in pod["spec"].get("containers", ()):
-            argv = container_argv(container)
-            if argv is not None:
-                self._start(pod, container, argv, place)
+    @property
+    def parent_pid(self) -> int | None:
+        """The process id of the processes' parent."""
+        return self._spawner.pid
 
-    def stop_pod(self, key: str) -> None:
-        """End the containers of one pod, as :meth:`stop` does, and return when they have ended."""
-        self._stop([entry for entry in list(self._running) if entry[0] == key])
-
-    def _start(self, pod: JsonObject, container: JsonObject, argv: list[str], place: Place) -> None:
-        key = (pod_key(pod), container["name"])
-        log = self.log(*key)
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": "/root",
-            "HOSTNAME": place.hostname,
-            **container_environment(container),
-        }
-        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": environment}
-        with log.open("wb") as output:
-            try:
-                self._running[key] = place.popen(argv, stdout=output, start_new_session=True, **options)
-            except OSError as error:
-                raise RunError(f"pod {object_name(pod)}, container {container['name']}: {error}") from error
+    # -- what others ask of running containers -------------------------------------------------------------------
 
     @staticmethod
-    def log(key: str, container: str) -> Path:
-        """The file that holds a container's output."""
-        return LOGS / f"{key.replace('/', '_')}_{container}.log"
+    def log(key: str, container: str, previous: bool = False) -> Path:
+        """The file with a container's output, or that of its run before this one; ``key`` is ``namespace/pod``.
 
-    def process(self, key: str, container: str) -> subprocess.Popen[bytes]:
-        """A container's process. Raises KeyError when the container runs none."""
-        return self._running[key, container]
+        The file of a run is complete when :meth:`is_running` is no longer true.
+        """
+        return LOGS / f"{key.replace('/', '_')}_{container}{'.previous' if previous else ''}.log"
+
+    def is_running(self, key: str, container: str) -> bool:
+        """Whether the container's process runs."""
+        known = self._containers.get((key, container))
+        return known is not None and known.process.returncode is None
+
+    def process(self, key: str, container: str) -> ContainerProcess:
+        """A container's process, of its newest run. Raises KeyError when there was none."""
+        return self._containers[key, container].process
+
+    def command(self, key: str, container: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs ``argv`` where the container's program runs, with the files that it sees.
+
+        Raises KeyError when there was none.
+        """
+        return namespace_command(f"/proc/{self._containers[key, container].process.pid}/ns", argv)
+
+    def environment(self, key: str, container: str) -> dict[str, str]:
+        """The variables of a container's program. Raises KeyError when there was none."""
+        return dict(self._containers[key, container].environment)
 
     def exited(self) -> list[str]:
         """Containers whose process has ended with an error, each with its status and last line of output."""
         texts = []
-        for (key, container), process in list(self._running.items()):
-            if process.poll():
-                lines = self.log(key, container).read_text(errors="replace").splitlines()
-                texts.append(f"{key}/{container}: status {process.returncode}: {lines[-1] if lines else 'no output'}")
+        for (key, container), known in list(self._containers.items()):
+            if known.process.poll():
+                with suppress(FileNotFoundError):
+                    lines = self.log(key, container).read_text(errors="replace").splitlines()
+                    last = lines[-1] if lines else "no output"
+                    texts.append(f"{key}/{container}: status {known.process.returncode}: {last}")
         return texts
 
-    def stop(self) -> None:
-        """End every container: SIGTERM, then SIGKILL after a grace period."""
-        self._stop(list(self._running))
+    # -- for the kubelet -----------------------------------------------------------------------------------------
 
-    def _stop(self, containers: Sequence[tuple[str, str]]) -> None:
-        ending = [self._running.pop(entry) for entry in containers]
-        for process in ending:
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + _GRACE_S
-        for process in ending:
-            try:
+    def make_sandbox(self, key: str, place: Place, started: Started, ended: Callable[[int], None]) -> None:
+        """Make a pod's namespaces; ``ended`` hears when the process that keeps them has ended."""
+
+        def answered(pid: int | None, error: str) -> None:
+            if pid is None:
+                started(None, error)
+                return
+            process = self._sandboxes[key] = ContainerProcess(pid)
+            place.keep(f"/proc/{pid}/ns")
+            self._heard[pid] = lambda status: self._sandbox_ended(key, process, status, ended)
+            started(process, "")
+
+        self._spawner.sandbox(place.state_name, place.namespace, place.hostname, place.files, answered)
+
+    def run(
+        self,
+        key: str,
+        name: str,
+        run: int,
+        place: Place,
+        program: Program,
+        started: Started,
+        ended: Callable[[int], None],
+    ) -> None:
+        """Start a container for the ``run``-th time. Its output goes to a new log; the last run's is kept."""
+        log = self.log(key, name)
+        with suppress(FileNotFoundError):
+            log.replace(self.log(key, name, previous=True))
+
+        def answered(pid: int | None, error: str) -> None:
+            if pid is None:
+                started(None, error)
+                return
+            process = ContainerProcess(pid)
+            self._containers[key, name] = _Container(process, program.environment, place, ended)
+            self._heard[pid] = lambda status: self._container_ended(process, status, ended)
+            started(process, "")
+
+        self._spawner.run(
+            {
+                "sandbox": place.state_name,
+                "argv": list(program.argv),
+                "environment": dict(program.environment),
+                "directory": program.directory,
+                "log": str(log),
+                "mounts": [list(mount) for mount in program.mounts],
+                "files": [*place.files.items()] if program.mounts else [],
+                "layer": f"{name}-{run}",
+            },
+            answered,
+        )
+
+    def execute(
+        self, key: str, name: str, argv: Sequence[str], output: Path, started: Started, ended: Callable[[int], None]
+    ) -> None:
+        """Run a program beside a container's own. Its output goes to ``output``."""
+        known = self._containers.get((key, name))
+        if known is None or known.process.returncode is not None:
+            started(None, "the container does not run")
+            return
+
+        def answered(pid: int | None, error: str) -> None:
+            if pid is None:
+                started(None, error)
+                return
+            process = ContainerProcess(pid)
+            self._heard[pid] = lambda status: self._container_ended(process, status, ended)
+            started(process, "")
+
+        self._spawner.run(
+            {
+                "sandbox": known.place.state_name,
+                "like": known.process.pid,
+                "argv": list(argv),
+                "environment": dict(known.environment),
+                "log": str(output),
+            },
+            answered,
+        )
+
+    def signal(self, processes: Sequence[ContainerProcess], number: int, *, group: bool = False) -> None:
+        """Send a signal to processes, or to all that they have started; those that have ended get none."""
+        self._spawner.signal([process.pid for process in processes if process.returncode is None], number, group=group)
+
+    def forget(self, key: str, names: Sequence[str]) -> None:
+        """A pod has ended: its containers' names, and what they have written, are nobody's now."""
+        self._sandboxes.pop(key, None)
+        for name in names:
+            self._containers.pop((key, name), None)
+            for previous in (False, True):
+                self.log(key, name, previous).unlink(missing_ok=True)
+
+    def revive(self) -> None:
+        """Start the parent again after it has died. Raises OSError."""
+        self._spawner.start()
+
+    def stop(self) -> None:
+        """End every container (SIGTERM, then SIGKILL after a grace period), all pods' namespaces, and the parent."""
+        running = [known.process for known in list(self._containers.values()) if known.process.returncode is None]
+        self.signal(running, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        for process in running:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        left = [process for process in running if process.returncode is None]
+        self.signal(left, signal.SIGKILL, group=True)
+        self.signal(list(self._sandboxes.values()), signal.SIGKILL)
+        for process in left:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+        self._spawner.stop()
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def _have_ended(self, ended: Sequence[tuple[int, int]]) -> None:
+        for pid, status in ended:
+            if (heard := self._heard.pop(pid, None)) is not None:
+                heard(status)
+
+    def _sandbox_ended(self, key: str, process: ContainerProcess, status: int, ended: Callable[[int], None]) -> None:
+        if self._sandboxes.get(key) is process:
+            del self._sandboxes[key]
+        self._container_ended(process, status, ended)
+
+    @staticmethod
+    def _container_ended(process: ContainerProcess, status: int, ended: Callable[[int], None]) -> None:
+        process.ended(status)
+        ended(status)
+
+    def _parent_died(self) -> None:
+        """Its children go on without anybody who would notice their end; so they end now."""
+        for pid in list(self._heard):
+            with suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        self._have_ended([(pid, -signal.SIGKILL) for pid in list(self._heard)])
+        self.lost()

@@ -1,23 +1,26 @@
-"""The kubelets of all nodes in one: pods that appear in the store are wired and started, those deleted are ended.
+"""The kubelets of all nodes in one: pods that appear in the store are wired and run, those deleted are ended.
 
-It follows the store, like a kubelet its API server: a Pod that has a node and an address is made so and reported as
-running and, when its probes agree, as ready; one that is being deleted is ended, unwired, and then removed for good.
+It follows the store, like a kubelet its API server: a Pod that has a node and an address is wired, its containers are
+started and kept as it asks, and what becomes of them is written into its status; one that is being deleted is ended,
+unwired, and then removed for good. One thread does everything, and writes once for whatever has happened meanwhile.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import queue
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from testbed.cluster.kinds import POD
-from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, uses_host_network
+from testbed.cluster.events import EventRecorder
+from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
+from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key
 from testbed.cluster.status import NotFound
 from testbed.cluster.store import Event, Store, Watch
 from testbed.cluster.values import NetworkConfig, NodeNetwork, PodNetwork
@@ -29,13 +32,20 @@ from testbed.network.mininet_view import add_pod, remove_pod
 from testbed.network.openvswitch import VSwitch
 from testbed.network.place import Place
 from testbed.network.places import pod_place
-from testbed.network.readiness import Readiness, has_probe
+from testbed.network.pods.environment import service_variables
+from testbed.network.pods.lifecycle import BACKOFF_BASE_S, Waiting
+from testbed.network.pods.probes import Prober, Verdict
+from testbed.network.pods.runner import Attached, PodRunner
+from testbed.network.pods.status import failed_status
+from testbed.network.pods.volumes import referenced
 from testbed.network.wiring import Wiring
 from testbed.spec.endpoints import EndpointRef, pod_reference
 
 LOG = logging.getLogger(__name__)
 
-_ENDERS = 4  # pods of one batch are ended side by side: most of it is waiting
+_FOLLOWED = (POD, CONFIG_MAP, SECRET)
+_START_S = 120.0
+_MOST_SERVICES = 100  # of a namespace, for the variables that Services make
 
 
 @dataclass(frozen=True)
@@ -51,19 +61,35 @@ class Machinery:
     net: ClusterNet
 
 
-class Kubelet:
-    """One thread that does everything; ``start`` takes over the pods that the builder has wired already."""
+@dataclass(order=True)
+class _Timer:
+    due: float
+    number: int
+    act: Callable[[], None] = field(compare=False)
 
-    def __init__(self, store: Store, machinery: Machinery) -> None:
+
+class Kubelet:
+    """Runs the pods; ``start`` takes over those that the builder has wired already.
+
+    ``backoff_base_s`` is the first wait before a container that keeps ending is started again.
+    """
+
+    def __init__(self, store: Store, machinery: Machinery, *, backoff_base_s: float = BACKOFF_BASE_S) -> None:
         self._store, self._with = store, machinery
+        self.backoff_base_s, self.containers = backoff_base_s, machinery.containers
+        self.events = EventRecorder(store, "kubelet")
+        self.prober = Prober(self._verdict, self._run_probe)
         self._happened: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._known: dict[str, PodNetwork | None] = {}  # None: a pod on its node's own network
-        self._ending: set[str] = set()
+        self._timers: list[_Timer] = []
+        self._numbers = itertools.count()
+        self._pods: dict[str, PodRunner] = {}
+        self._touched: dict[str, PodRunner] = {}
         self._failed: dict[str, str] = {}
         self._waiting: dict[str, JsonObject] = {}  # pods whose name or address an ending pod still has
-        self._readiness = Readiness(lambda key, ready: self._happened.put(lambda: self._report_ready(key, ready)))
-        self._enders = ThreadPoolExecutor(_ENDERS, "pod-end")
+        self._users: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # of a ConfigMap or Secret, keys of pods
+        self._service_variables: dict[str, tuple[int, dict[str, str]]] = {}
         self._watch: Watch | None = None
+        self._begun = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name="kubelet", daemon=True),
             threading.Thread(target=self._follow, name="kubelet-watch", daemon=True),
@@ -71,21 +97,27 @@ class Kubelet:
 
     @property
     def failures(self) -> list[str]:
-        """Pods that could not be made, and why."""
-        return [f"{key}: {reason}" for key, reason in sorted(self._failed.items())]
+        """Pods that could not be made, and containers that cannot be started, and why."""
+        texts = [f"{key}: {reason}" for key, reason in sorted(self._failed.items())]
+        for key, runner in sorted(self._pods.copy().items()):
+            for run in runner.runs:
+                if isinstance(run.state, Waiting) and run.state.message:
+                    texts.append(f"{key}/{run.name}: {run.state.reason}: {run.state.message}")
+        return texts
 
     def start(self) -> None:
-        """Start the containers of the pods that are wired, then follow the store. Raises RunError when one cannot."""
+        """Run the pods that are wired, then follow the store. Returns when each of them was tried to be started."""
         listed = self._store.list(POD)
         wired = [pod for pod in listed.items if _is_placed(pod)]
-        self._with.containers.start(wired, {pod_key(pod): self._with.places[pod_reference(pod)] for pod in wired})
-        self._readiness.start()
+        self.containers.lost = lambda: self.post(self._parent_lost)
+        self.prober.start()
         for pod in wired:
-            self._known[pod_key(pod)] = pod_network(pod)
-            self._started(pod)
-        self._watch = self._store.watch(POD, listed.resource_version)
+            self._take(pod, Attached(pod_network(pod), self._with.places[pod_reference(pod)]))
+        self._watch = self._store.watch(_FOLLOWED, listed.resource_version)
         for thread in self._threads:
             thread.start()
+        if wired:
+            self._begun.wait(_START_S)
 
     def stop(self) -> None:
         """Follow the store no longer. The pods stay as they are."""
@@ -95,60 +127,155 @@ class Kubelet:
         self._happened.put(None)
         for thread in self._threads:
             thread.join()
-        self._enders.shutdown()
-        self._readiness.stop()
+        self.prober.stop()
 
     def settled(self) -> bool:
-        """Whether every pod that has a node is as the store wants it (readiness aside), or has failed."""
-        if self._ending:
-            return False
+        """Whether every pod that has a node is as the store wants it (readiness aside), or cannot be."""
         for pod in self._store.list(POD).items:
             if "deletionTimestamp" in pod["metadata"]:
                 return False
-            if _is_placed(pod) and pod_key(pod) not in self._known and pod_key(pod) not in self._failed:
-                return False
-        return True
+            key = pod_key(pod)
+            if _is_placed(pod) and key not in self._failed:
+                runner = self._pods.get(key)
+                if runner is None or not runner.settled:
+                    return False
+        return not any(runner.stage in ("ending", "ended") for runner in list(self._pods.values()))
+
+    # -- what pods need ------------------------------------------------------------------------------------------
+
+    def post(self, act: Callable[[], None]) -> None:
+        """Do something in the kubelet's thread, soon."""
+        self._happened.put(act)
+
+    def at(self, due: float, act: Callable[[], None]) -> None:
+        """Do something in the kubelet's thread at a time (of the monotonic clock). Called in that thread."""
+        heapq.heappush(self._timers, _Timer(due, next(self._numbers), act))
+
+    def touched(self, runner: PodRunner) -> None:
+        """Look at a pod again before the next wait. Called in the kubelet's thread."""
+        runner.settled = False
+        self._touched[runner.key] = runner
+
+    def lookup(self, namespace: str, kind: Kind, name: str) -> JsonObject | None:
+        """An object of the store; None when there is none."""
+        try:
+            return self._store.get(kind, name, namespace)
+        except NotFound:
+            return None
+
+    def service_variables(self, namespace: str) -> dict[str, str]:
+        """The variables that say where a namespace's Services are; none where there are very many of them."""
+        version = self._store.newest_versions([SERVICE])[SERVICE.name]
+        known = self._service_variables.get(namespace)
+        if known is None or known[0] != version:
+            services = self._store.list(SERVICE, lambda wire: object_namespace(wire) == namespace).items
+            variables = service_variables(services) if len(services) <= _MOST_SERVICES else {}
+            known = self._service_variables[namespace] = version, variables
+        return known[1]
+
+    # -- the thread ----------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         assert self._watch is not None
         while not self._watch.closed:
             events = self._watch.next()
             if events:
-                self._happened.put(lambda events=events: self._pods_changed(events))  # type: ignore[misc]
+                self._happened.put(lambda events=events: self._objects_changed(events))  # type: ignore[misc]
 
     def _run(self) -> None:
-        while (task := self._happened.get()) is not None:
-            try:
-                task()
-            except Exception:
-                # One pod's trouble must not end the care for all others.
-                LOG.exception("the kubelet's task failed")
+        self._look_at_touched()
+        while True:
+            for task in self._next_tasks():
+                if task is None:
+                    return
+                self._attempt(task)
+            self._look_at_touched()
 
-    def _pods_changed(self, events: Iterable[Event]) -> None:
-        newest = {pod_key(event.object): event for event in events}
+    def _next_tasks(self) -> list[Callable[[], None] | None]:
+        """What has happened, and what is due; waits for the first of it."""
+        tasks: list[Callable[[], None] | None] = []
+        with suppress(queue.Empty):
+            wait_s = max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
+            tasks.append(self._happened.get(timeout=wait_s))
+            while True:
+                tasks.append(self._happened.get_nowait())
+        now = time.monotonic()
+        while self._timers and self._timers[0].due <= now:
+            tasks.append(heapq.heappop(self._timers).act)
+        return tasks
+
+    @staticmethod
+    def _attempt(task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception:
+            # One pod's trouble must not end the care for all others.
+            LOG.exception("the kubelet's task failed")
+
+    def _look_at_touched(self) -> None:
+        """Let every pod that something has happened to do what follows, then write what has become of it."""
+        touched, self._touched = self._touched, {}
+        ended = []
+        for runner in touched.values():
+            if self._pods.get(runner.key) is not runner:
+                continue
+            self._attempt(runner.work)
+            if runner.stage == "ended":
+                ended.append(runner)
+            elif runner.stage != "ending" and runner.key not in self._touched:
+                self._report(runner)
+                runner.settled = runner.settled or runner.is_settled
+        if ended:
+            self._attempt(lambda: self._unwire(ended))
+        if not self._begun.is_set() and all(runner.settled for runner in self._pods.values()):
+            self._begun.set()
+
+    # -- pods that come ------------------------------------------------------------------------------------------
+
+    def _objects_changed(self, events: Iterable[Event]) -> None:
+        newest: dict[str, Event] = {}
+        for event in events:
+            if event.object["kind"] == POD.name:
+                newest[pod_key(event.object)] = event
+                continue
+            wire = event.object
+            for key in self._users.get((wire["kind"], object_namespace(wire), object_name(wire)), ()):
+                if key in self._pods:
+                    self._pods[key].sources_changed()
+        self._pods_changed(newest)
+
+    def _pods_changed(self, newest: Mapping[str, Event]) -> None:
         added: list[JsonObject] = []
         for key, event in newest.items():
-            pod = event.object
-            leaving = event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]
-            if leaving:
+            pod, runner = event.object, self._pods.get(key)
+            if runner is not None and runner.uid != pod["metadata"].get("uid", ""):
+                # Another pod by the name of one that is gone.
+                runner.end(0.0)
+                if event.type != "DELETED" and "deletionTimestamp" not in pod["metadata"]:
+                    self._waiting[key] = pod
+                continue
+            if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
                 self._waiting.pop(key, None)
-            if leaving and key in self._known:
-                if key not in self._ending:
-                    self._ending.add(key)
-                    self._readiness.forget(key)
-                    self._enders.submit(self._end, key, pod)
-            elif leaving and key not in self._ending:
-                self._failed.pop(key, None)
-                self._forget(pod)
-            elif not leaving and key in self._ending:
-                self._waiting[key] = pod  # another pod by the name of the one that is being ended
-            elif not leaving and key not in self._known and key not in self._failed and _is_placed(pod):
+                if runner is None:
+                    self._failed.pop(key, None)
+                    self._forget(pod)
+                else:
+                    gone = event.type == "DELETED"
+                    runner.pod = pod
+                    runner.end(0.0 if gone else float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+            elif runner is not None:
+                runner.changed(pod)
+            elif key not in self._failed and _is_placed(pod):
                 added.append(pod)
         self._add_all(added)
 
     def _add_all(self, pods: Iterable[JsonObject]) -> None:
         by_node: dict[str, list[JsonObject]] = defaultdict(list)
-        held = {network.pod_ip for key in self._ending if (network := self._known[key]) is not None}
+        held = {
+            runner.network.pod_ip
+            for runner in self._pods.values()
+            if runner.stage in ("ending", "ended") and runner.network is not None
+        }
         for pod in pods:
             network = pod_network(pod)
             if network is not None and network.pod_ip in held:
@@ -170,59 +297,88 @@ class Kubelet:
                 self._fail(pod, str(error))
             return
         for pod in pods:
-            key = pod_key(pod)
+            network = attached.get(pod_key(pod))
             place = self._with.places[pod_reference(pod)] = pod_place(pod, self._with.config)
-            self._known[key] = attached.get(key)
-            if key in attached:
-                add_pod(self._with.net, attached[key], node, place)
-            try:
-                self._with.containers.start_pod(pod, place)
-            except RunError as error:
-                self._fail(pod, str(error))
-                continue
-            self._started(pod)
+            if network is not None:
+                add_pod(self._with.net, network, node, place)
+            self._take(pod, Attached(network, place))
 
-    def _started(self, pod: JsonObject) -> None:
-        key = pod_key(pod)
-        node_name = pod["spec"]["nodeName"]
-        if has_probe(pod):
-            self._readiness.watch(key, pod, node_name, self._with.places[pod_reference(pod)])
-        self._report(pod, ready=not has_probe(pod))
+    def _take(self, pod: JsonObject, attached: Attached) -> None:
+        """Run a pod that is wired."""
+        runner = PodRunner(pod, attached, self)
+        self._pods[runner.key] = runner
+        for kind, name in referenced(pod):
+            self._users[kind.name, object_namespace(pod), name].add(runner.key)
+        self.touched(runner)
 
     def _fail(self, pod: JsonObject, reason: str) -> None:
         LOG.error("pod %s: %s", pod_key(pod), reason)
         self._failed[pod_key(pod)] = reason
-        self._patch(pod, {"phase": "Failed", "message": reason, "conditions": _conditions(False)})
+        self.events.record(pod, "Warning", "FailedCreatePodSandBox", reason)
+        self._patch(pod, failed_status(pod, "FailedCreatePodSandBox", reason, time.time()))
 
-    def _report_ready(self, key: str, ready: bool) -> None:
-        if key in self._known and key not in self._ending:
-            namespace, name = key.split("/", 1)
-            self._report({"metadata": {"namespace": namespace, "name": name}}, ready)
+    def _report(self, runner: PodRunner) -> None:
+        status = runner.status()
+        current = runner.pod.get("status") or {}
+        if any(current.get(name) != value for name, value in status.items()):
+            stored = self._patch(runner.pod, status)
+            if stored is not None and stored["metadata"]["uid"] == runner.uid:
+                runner.pod = stored
 
-    def _report(self, pod: JsonObject, ready: bool) -> None:
-        self._patch(pod, {"phase": "Running", "conditions": _conditions(ready)})
-
-    def _patch(self, pod: JsonObject, status: JsonObject) -> None:
+    def _patch(self, pod: JsonObject, status: JsonObject) -> JsonObject | None:
         with suppress(NotFound):  # deleted meanwhile
-            self._store.patch(POD, object_name(pod), {"status": status}, object_namespace(pod))
+            return self._store.patch(POD, object_name(pod), {"status": status}, object_namespace(pod))
+        return None
 
-    def _end(self, key: str, pod: JsonObject) -> None:
-        """In a thread of its own: a program may take its time to end."""
-        self._with.containers.stop_pod(key)
-        self._happened.put(lambda: self._ended(key, pod))
+    # -- what happens to pods ------------------------------------------------------------------------------------
 
-    def _ended(self, key: str, pod: JsonObject) -> None:
-        network = self._known.pop(key)
-        place = self._with.places.pop(pod_reference(pod))
-        if network is not None and not uses_host_network(pod):
-            node = self._with.nodes[network.node_name]
-            remove_pod(self._with.net, network, node)
-            self._with.switches[node.name].delete_ports([network.interface])
-            self._with.wiring.remove_pods(node, [network])
-        place.remove()
-        self._failed.pop(key, None)
-        self._forget(pod)
-        self._ending.discard(key)
+    def _verdict(self, verdict: Verdict) -> None:
+        """In the prober's thread."""
+
+        def take() -> None:
+            if (runner := self._pods.get(verdict.key)) is not None:
+                runner.take(verdict)
+
+        self.post(take)
+
+    def _run_probe(
+        self, key: str, container: str, command: list[str], limit_s: float, done: Callable[[bool, str], None]
+    ) -> None:
+        """In the prober's thread."""
+
+        def execute() -> None:
+            if (runner := self._pods.get(key)) is not None:
+                runner.execute(container, command, limit_s, done)
+
+        self.post(execute)
+
+    def _parent_lost(self) -> None:
+        """The parent of all pods' processes has died, and all of them with it."""
+        LOG.error("the parent of the pods' processes has died; it is started again, with all pods")
+        self.containers.revive()
+
+    # -- pods that go --------------------------------------------------------------------------------------------
+
+    def _unwire(self, runners: list[PodRunner]) -> None:
+        """Remove pods that have ended: from the bridges, from Mininet's view, from the kernel, and from the store."""
+        by_node: dict[str, list[PodNetwork]] = defaultdict(list)
+        for runner in runners:
+            del self._pods[runner.key]
+            self._with.places.pop(pod_reference(runner.pod), None)
+            if runner.network is not None:
+                by_node[runner.node_name].append(runner.network)
+            for users in self._users.values():
+                users.discard(runner.key)
+        for node_name, networks in by_node.items():
+            node = self._with.nodes[node_name]
+            for network in networks:
+                remove_pod(self._with.net, network, node)
+            self._with.switches[node_name].delete_ports([network.interface for network in networks])
+            self._with.wiring.remove_pods(node, networks)
+        for runner in runners:
+            runner.clean_up()
+            self._failed.pop(runner.key, None)
+            self._forget(runner.pod)
         waiting, self._waiting = self._waiting, {}
         self._add_all([pod for pod in waiting.values() if _is_placed(pod)])
 
@@ -235,13 +391,3 @@ class Kubelet:
 
 def _is_placed(pod: JsonObject) -> bool:
     return bool(pod["spec"].get("nodeName") and pod.get("status", {}).get("podIP"))
-
-
-def _conditions(ready: bool) -> list[JsonObject]:
-    """The Pod conditions that others act on (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/)."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    status = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
-    return [
-        {"type": kind, "status": "True" if value else "False", "lastTransitionTime": now}
-        for kind, value in status.items()
-    ]

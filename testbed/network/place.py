@@ -22,6 +22,14 @@ from typing import Any
 from testbed.network import linux, netns
 
 _STATE = Path("/run/places")
+_KINDS = {"net": "net", "mount": "mnt", "uts": "uts", "ipc": "ipc"}  # nsenter's words for the files in /proc/PID/ns
+_KEPT = "kept"  # in a pod's folder: a link to the namespaces of the process that keeps them
+
+
+def namespace_command(namespaces: str, argv: Sequence[str]) -> list[str]:
+    """The command line that runs ``argv`` in a process's namespaces, all but those of users and processes."""
+    options = [f"--{kind}={namespaces}/{name}" for kind, name in _KINDS.items()]
+    return ["nsenter", *options, "--wd=/", "--", *argv]
 
 
 @dataclass
@@ -29,7 +37,8 @@ class Place:
     """A network namespace with a host name; ``files`` maps absolute paths (/etc/hosts) to the text programs there see.
 
     Places that share a network namespace (hostNetwork pods) differ in ``state_name``. ``directories`` maps paths to the
-    directories that stand there instead.
+    directories that stand there instead. The namespaces of a pod are made by whoever runs pods, and kept by a process
+    of its own (``of_pod``).
     """
 
     namespace: str
@@ -37,11 +46,17 @@ class Place:
     files: Mapping[str, str] = field(default_factory=dict)
     state_name: str = ""
     directories: Mapping[str, str] = field(default_factory=dict)
+    of_pod: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
     _ready: bool = field(default=False, init=False, repr=False, compare=False)
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` in this place (its namespaces are made first where they are not yet)."""
+        """The command line that runs ``argv`` in this place (its namespaces are made first where they are not yet).
+
+        Raises OSError for a pod whose namespaces are not there.
+        """
+        if self.of_pod:
+            return namespace_command(str((self._directory / _KEPT).readlink()), argv)
         self.prepare()
         directory = self._directory
         return [
@@ -57,6 +72,15 @@ class Place:
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a program in this place; options as of :class:`subprocess.Popen`."""
         return subprocess.Popen(self.command(argv), **options)
+
+    def keep(self, namespaces: str) -> None:
+        """The namespaces of a pod are those in this folder (a process's, in /proc) from here on."""
+        directory = self._directory
+        directory.mkdir(exist_ok=True)
+        link = directory / f"{_KEPT}.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(namespaces)
+        link.replace(directory / _KEPT)
 
     @property
     def _directory(self) -> Path:

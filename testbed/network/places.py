@@ -38,4 +38,4 @@ def pod_place(pod: JsonObject, config: NetworkConfig) -> Place:
         "/etc/resolv.conf": resolv_conf(pod, config.service_cidr, _NODE_RESOLV_CONF),
     }
     network = pod["spec"]["nodeName"] if uses_host_network(pod) else own
-    return Place(network, pod_hostname(pod), files, state_name=own)
+    return Place(network, pod_hostname(pod), files, state_name=own, of_pod=True)

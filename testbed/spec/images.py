@@ -7,6 +7,7 @@ The rules for ``command`` and ``args`` are Kubernetes'
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Image:
     args: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     process: bool = True
+    package: str = ""
 
 
 class UnknownImage(ValueError):
@@ -41,6 +43,10 @@ class UnknownImage(ValueError):
         self.image = image
         self.known = tuple(catalogue())
         super().__init__(f"image {image} has no program here, so the container needs a command")
+
+
+class UnavailableImage(Exception):
+    """An image cannot be run on this machine; the text says what to do."""
 
 
 @cache
@@ -62,9 +68,22 @@ def catalogue() -> Mapping[str, Image]:
             filled(entry.get("args", [])),
             filled(entry.get("prefix", [])),
             entry.get("process", True),
+            entry.get("package", ""),
         )
         for name, entry in entries.items()
     }
+
+
+def find_image(reference: str) -> Image | None:
+    """The catalogue's entry for an image: the one with the longest name that the image's ends with."""
+    path = reference.partition("@")[0]
+    head, slash, last = path.rpartition("/")
+    words = [*head.split("/"), last.partition(":")[0]] if slash else [last.partition(":")[0]]
+    known = catalogue()
+    for start in range(len(words)):
+        if (image := known.get("/".join(words[start:]))) is not None:
+            return image
+    return None
 
 
 def image_name(reference: str) -> str:
@@ -72,12 +91,13 @@ def image_name(reference: str) -> str:
     return reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
-def container_argv(container: Mapping[str, Any]) -> list[str] | None:
+def container_argv(container: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> list[str] | None:
     """The command line of a container of a v1 Pod; None for an image that runs no process.
 
-    Raises UnknownImage when neither the manifest nor the catalogue says what to run.
+    ``variables`` are what it may refer to by ``$(NAME)``: those with a plain value, unless all are given. Raises
+    UnknownImage when neither the manifest nor the catalogue says what to run.
     """
-    image = catalogue().get(image_name(str(container.get("image") or "")))
+    image = find_image(str(container.get("image") or ""))
     command = [str(word) for word in container.get("command") or ()]
     args = [str(word) for word in container.get("args") or ()]
     if image and not image.process and not command:
@@ -90,8 +110,30 @@ def container_argv(container: Mapping[str, Any]) -> list[str] | None:
         words = [*image.entrypoint, *prefix, *(args or image.args)]
     else:
         raise UnknownImage(str(container.get("image") or ""))
-    environment = container_environment(container)
-    return [_expanded(word, environment) for word in words]
+    environment = container_environment(container) if variables is None else variables
+    return [expanded(word, environment) for word in words]
+
+
+def container_program(container: Mapping[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """The command line of a container, empty for one that only waits.
+
+    Raises UnavailableImage when the catalogue has no such image, or the machine not its program.
+    """
+    try:
+        argv = container_argv(container, variables)
+    except UnknownImage as unknown:
+        raise UnavailableImage(
+            f"{unknown}: this testbed runs programs of the machine, not images; it knows {', '.join(unknown.known)}. "
+            "Give the container a command, or add the image to a catalogue of your own (docs/pods.md)"
+        ) from None
+    if argv is None:
+        return []
+    image = find_image(str(container.get("image") or ""))
+    if image and image.package and not container.get("command") and shutil.which(argv[0]) is None:
+        raise UnavailableImage(
+            f"the program {argv[0]} of the image {image.name} is not installed: apt-get install {image.package}"
+        )
+    return argv
 
 
 def container_environment(container: Mapping[str, Any]) -> dict[str, str]:
@@ -99,11 +141,11 @@ def container_environment(container: Mapping[str, Any]) -> dict[str, str]:
     environment: dict[str, str] = {}
     for variable in container.get("env") or ():
         if "valueFrom" not in variable:
-            environment[variable["name"]] = _expanded(str(variable.get("value") or ""), environment)
+            environment[variable["name"]] = expanded(str(variable.get("value") or ""), environment)
     return environment
 
 
-def _expanded(text: str, environment: Mapping[str, str]) -> str:
+def expanded(text: str, environment: Mapping[str, str]) -> str:
     """``$(NAME)`` by its value, ``$$`` by ``$``; a name that is not set stays as it is written."""
 
     def value(match: re.Match[str]) -> str:

@@ -177,6 +177,7 @@ def containers_run() -> None:
         pod(
             "pair",
             "n1",
+            restartPolicy="Never",
             containers=[
                 {"name": "server", "image": "whoami"},
                 {"name": "client", "image": "busybox", "command": ["sh", "-c", fetch]},

@@ -1,42 +1,36 @@
-"""The program of the image whoami: answers every HTTP request with the name of the pod that it runs in.
+"""The program of the images whoami: answers every HTTP request with the name of the pod that it runs in.
 
-Runs by itself with the standard library only. PORT in the environment chooses another port than 8000.
+PORT in the environment chooses another port than 8000. With the argument ``traefik`` it answers as that image does: on
+port 80, with the request that it got.
 """
 
-import os
+from __future__ import annotations
+
 import socket
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
+
+from testbed.network.programs.pages import Page, Request, port_from_environment, serve
 
 
-class Whoami(BaseHTTPRequestHandler):
-    """Says the pod's name, and from where it was asked."""
-
-    protocol_version = "HTTP/1.1"
-    # The answer leaves in one segment: headers and body are flushed together, without Nagle's delay.
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        client_address, client_port = self.client_address[:2]
-        body = f"{socket.gethostname()}\nclient {client_address}:{client_port}\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged: a pod's output is for its errors."""
+def name_and_client(request: Request) -> Page:
+    """The pod's name, and from where it was asked."""
+    return Page(f"{socket.gethostname()}\nclient {request.address}:{request.port}\n")
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+def name_and_request(request: Request) -> Page:
+    """As traefik/whoami says it."""
+    if request.path == "/health":
+        return Page("")
+    lines = [f"Hostname: {socket.gethostname()}", f"RemoteAddr: {request.address}:{request.port}"]
+    lines.append(f"{request.method} {request.target} {request.version}")
+    lines += [f"{name.title()}: {value}" for name, value in sorted(request.headers.items())]
+    return Page("\n".join(lines) + "\n\n")
 
 
 def main() -> None:
-    with Server(("0.0.0.0", int(os.environ.get("PORT", "8000"))), Whoami) as server:
-        server.serve_forever()
+    if "traefik" in sys.argv[1:]:
+        serve(port_from_environment(80), name_and_request)
+    serve(port_from_environment(8000), name_and_client)
 
 
 if __name__ == "__main__":

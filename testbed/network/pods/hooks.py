@@ -1,0 +1,35 @@
+"""Lifecycle hooks that ask for a page (https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+from testbed.cluster.objects import JsonObject
+from testbed.network import netns
+from testbed.network.pods.probes import http_request, port_number
+
+
+def ask_page(
+    node: str, pod_ip: str, container: JsonObject, wanted: JsonObject, limit_s: float, done: Callable[[bool, str], None]
+) -> None:
+    """Ask once, from the node, in a thread of its own; ``done`` is called there with whether anything was answered."""
+
+    def ask() -> None:
+        try:
+            address, request, _ = http_request(pod_ip, port_number(container, wanted.get("port", 80)), wanted)
+            with netns.entered(node):
+                connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            with connection:
+                connection.settimeout(limit_s)
+                connection.connect(address)
+                connection.sendall(request)
+                while connection.recv(65536):
+                    pass
+        except (OSError, KeyError) as error:
+            done(False, str(error))
+            return
+        done(True, "")
+
+    threading.Thread(target=ask, name="hook", daemon=True).start()

@@ -1,0 +1,273 @@
+"""The parent of all pods' processes: started once, it makes pods' namespaces and starts every program in them.
+
+It is one small process with one thread, so that it can move into a pod's namespaces itself, start the program there by
+vfork, and move back: 0.3 ms, where a chain of nsenter and a fork of the testbed's own process would take ten times as
+long. The testbed's Python programs are imported here beforehand: a pod that runs one is a fork, not an interpreter.
+
+It is asked over its standard input, a socket (:mod:`testbed.network.pods.frames`), and says there which of its children
+have ended. When the testbed ends, so does it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import itertools
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from testbed.network import linux
+from testbed.network.pods.frames import Incoming, Message, send
+from testbed.network.pods.pause import pause_command
+from testbed.network.pods.rootfs import Mount, RootFilesystem
+
+_NAMESPACES = {
+    "mnt": linux.CLONE_NEWNS,
+    "uts": linux.CLONE_NEWUTS,
+    "ipc": linux.CLONE_NEWIPC,
+    "net": linux.CLONE_NEWNET,
+}
+_FOLDER = Path("/run/pods")
+_PROGRAMS = Path(__file__).parents[1] / "programs"
+# Programs that are started by a fork.
+_FORKED = ("whoami", "tomcat", "echo_server")
+
+
+class Parent:
+    """Answers requests until the other end of the socket is closed."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._testbed = os.getppid()
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
+        # Every pod's mount namespace is a copy of this one, so it had better be small: the files of all network
+        # namespaces are looked up by way of the testbed's own process instead.
+        linux.unmount_lazily("/run/netns")
+        self._home = {
+            os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): flag for name, flag in _NAMESPACES.items()
+        }
+        _FOLDER.mkdir(exist_ok=True)
+        self._pause = pause_command(_FOLDER / "pause")
+        self._root = RootFilesystem()
+        self._mains = {str(_PROGRAMS / f"{name}.py"): _main(name) for name in _FORKED}
+        self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox
+        self._names: dict[int, str] = {}  # the other way round
+        self._children: set[int] = set()
+        self._layers = itertools.count(1)
+        self._do: dict[str, Callable[[Message], int]] = {"sandbox": self._make_sandbox, "run": self._run}
+
+    def serve(self) -> None:
+        """Until the testbed has no more to ask."""
+        self._try_overlay()
+        ended_read, ended_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(ended_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        incoming = Incoming()
+        gc.collect()
+        gc.freeze()  # forks share what is there now
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection, selectors.EVENT_READ)
+            selector.register(ended_read, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fd == ended_read:
+                        os.read(ended_read, 4096)
+                        self._report_ended()
+                    else:
+                        received = self._connection.recv(1 << 20)
+                        if not received:
+                            return
+                        for message in incoming.take(received):
+                            self._answer(message)
+
+    def _try_overlay(self) -> None:
+        self._away(lambda: self._root.try_overlay(_FOLDER / "trial"), linux.CLONE_NEWNS)
+
+    def _away(self, work: Callable[[], Any], new: int) -> Any:
+        """Do something in new namespaces, or in those that ``work`` enters, and come back."""
+        try:
+            if new:
+                linux.unshare(new)
+            return work()
+        finally:
+            for fd, flag in self._home.items():
+                linux.setns(fd, flag)
+            os.chdir("/")
+
+    def _answer(self, message: Message) -> None:
+        if message["do"] == "signal":
+            self._signal(message)
+            return
+        try:
+            answer = {"id": message["id"], "pid": self._do[message["do"]](message)}
+        except OSError as error:
+            answer = {
+                "id": message["id"],
+                "error": f"{error.strerror}: {error.filename}" if error.filename else str(error),
+            }
+        send(self._connection, answer)
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def _make_sandbox(self, message: Message) -> int:
+        """A pod's namespaces, with the process that keeps them."""
+
+        def make() -> int:
+            self._enter_network(message["network"])
+            linux.sethostname(message["hostname"])
+            self._root.enter(_FOLDER / message["name"] / f"pod-{next(self._layers)}", message["files"], ())
+            return self._spawn(self._pause, {}, "/", subprocess.DEVNULL)
+
+        pid: int = self._away(make, linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+        self._sandboxes[message["name"]] = pid
+        self._names[pid] = message["name"]
+        return pid
+
+    def _run(self, message: Message) -> int:
+        """A program in a pod's namespaces, with a view of the files of its own when it has mounts."""
+        like = message.get("like") or self._sandboxes.get(message["sandbox"])
+        if like not in self._children:
+            raise ProcessLookupError(3, "the pod's namespaces are gone")
+        log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+        def start() -> int:
+            flags = linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
+            mounts = [Mount(*entry) for entry in message.get("mounts", ())]
+            pod = os.pidfd_open(like)
+            try:
+                linux.setns(pod, flags | (0 if mounts else linux.CLONE_NEWNS))
+            finally:
+                os.close(pod)
+            if mounts:
+                self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
+            argv, directory = message["argv"] or self._pause, message.get("directory") or "/"
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            if len(argv) > 1 and argv[0] == sys.executable and argv[1] in self._mains:
+                return self._fork(self._mains[argv[1]], argv[1:], message["environment"], directory, log)
+            return self._spawn(argv, message["environment"], directory, log)
+
+        try:
+            pid: int = self._away(start, linux.CLONE_NEWNS if message.get("mounts") else 0)
+            return pid
+        finally:
+            os.close(log)
+
+    def _enter_network(self, name: str) -> None:
+        fd = os.open(f"/proc/{self._testbed}/root/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.setns(fd, linux.CLONE_NEWNET)
+        finally:
+            os.close(fd)
+
+    def _spawn(self, argv: list[str], environment: dict[str, str], directory: str, log: int) -> int:
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        process.returncode = 0  # it must not be waited for by subprocess: _report_ended does
+        self._children.add(process.pid)
+        return process.pid
+
+    def _fork(
+        self, main: Callable[[], None], argv: list[str], environment: dict[str, str], directory: str, log: int
+    ) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._become(main, argv, environment, directory, log)
+        self._children.add(pid)
+        return pid
+
+    def _become(
+        self, main: Callable[[], None], argv: list[str], environment: dict[str, str], directory: str, log: int
+    ) -> NoReturn:
+        """The rest of a forked process's life."""
+        status = 1
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(nothing, 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.closerange(3, 256)
+            os.chdir(directory)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.argv[:] = argv
+            for stream in (sys.stdout, sys.stderr):
+                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    # -- ending -------------------------------------------------------------------------------------------------
+
+    def _signal(self, message: Message) -> None:
+        """To a child, or to all in its session's group; to one that has ended already, to nobody."""
+        for pid in message["pids"]:
+            if pid in self._children:
+                with suppress(ProcessLookupError):
+                    (os.killpg if message["group"] else os.kill)(pid, message["number"])
+
+    def _report_ended(self) -> None:
+        ended = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            # What a program has left behind in its group goes with it, as with a container's first process.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            self._children.discard(pid)
+            if (name := self._names.pop(pid, None)) is not None and self._sandboxes.get(name) == pid:
+                del self._sandboxes[name]
+            ended.append([pid, os.waitstatus_to_exitcode(status)])
+        if ended:
+            send(self._connection, {"ended": ended})
+
+
+def _main(name: str) -> Callable[[], None]:
+    main: Callable[[], None] = importlib.import_module(f"testbed.network.programs.{name}").main
+    return main
+
+
+def main() -> None:
+    """Serve on standard input."""
+    linux.die_with_parent()
+    connection = socket.socket(fileno=os.dup(0))
+    connection.set_inheritable(False)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    with suppress(ConnectionError, BrokenPipeError):
+        Parent(connection).serve()
+
+
+if __name__ == "__main__":
+    main()
