@@ -36,6 +36,9 @@ class RemoteCommand:
             if not found:
                 return False
             self._take_in(self._client.receive(found[self._client.fileno()]))
+        if not early and self._remote.settling_s:
+            found = ready({self._client.fileno(): self._client.wanted(reads=True)}, self._remote.settling_s)
+            self._take_in(self._client.receive(found.get(self._client.fileno(), 0)))
         return not self._is_alone
 
     def run(self, start: Callable[[], Started]) -> int | None:

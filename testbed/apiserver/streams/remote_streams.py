@@ -26,6 +26,7 @@ WEBSOCKET_PROTOCOLS = (
     "base64.channel.k8s.io",
 )
 
+_KUBECTL_SETTLES_S = 0.05
 _CHANNELS = ("stdin", "stdout", "stderr", "error", "resize")
 
 
@@ -48,6 +49,10 @@ class RemoteStreams(Protocol):
     def has_left(self) -> bool:
         """Whether the client has said that it leaves."""
 
+    @property
+    def settling_s(self) -> float:
+        """How long a client that has said nothing yet may need to be ready for what it is sent."""
+
     def receive(self, data: bytes) -> Iterator[Arrival]:
         """What the client's bytes say. Raises ProtocolError."""
 
@@ -63,6 +68,8 @@ class RemoteStreams(Protocol):
 
 class SpdyStreams:
     """A SPDY stream for each; the client opens those of ``names``, and ``error``."""
+
+    settling_s = 0.0
 
     def __init__(self, protocol: str, names: frozenset[str]) -> None:
         self._version = channel_version(protocol)
@@ -119,8 +126,11 @@ class WebSocketStreams:
 
     def __init__(self, websocket: WebSocket, protocol: str, names: frozenset[str]) -> None:
         self._messages, self._names = ChannelMessages(websocket, protocol), names
-        # An empty message on the first channel that is written to tells the client that the connection is there.
-        self._messages.send(min(_CHANNELS.index(name) for name in names - {"stdin", "resize"} | {"error"}), b"")
+        # kubectl 1.32 drops what comes before it has made its streams, which it does just after the handshake.
+        self.settling_s = _KUBECTL_SETTLES_S if self._messages.version >= 5 else 0.0
+        if self._messages.version < 5:
+            # An empty message on the first channel that is written to says that the connection is there.
+            self._messages.send(min(_CHANNELS.index(name) for name in names - {"stdin", "resize"} | {"error"}), b"")
 
     @property
     def has_left(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from testbed.apiserver.streams.protocol_error import ProtocolError
 from testbed.apiserver.streams.spdy_headers import HeaderReader, HeaderWriter
@@ -20,7 +21,10 @@ PROTOCOL_ERROR, INVALID_STREAM, REFUSED_STREAM, CANCEL = 1, 2, 3, 5
 """Statuses of RST_STREAM that are used here."""
 
 _FIN = 0x01
-_SYN_STREAM, _SYN_REPLY, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _HEADERS, _WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
+
+
+class _Kind(IntEnum):
+    SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
 
 
 @dataclass(frozen=True)
@@ -112,22 +116,22 @@ class FrameWriter:
             case Data(stream, payload, fin):
                 return struct.pack(">II", stream, _flags(fin) << 24 | len(payload)) + payload
             case SynStream(stream, headers, fin):
-                return _control(_SYN_STREAM, struct.pack(">IIH", stream, 0, 0) + self._headers.block(headers), fin)
+                return _control(_Kind.SYN_STREAM, struct.pack(">IIH", stream, 0, 0) + self._headers.block(headers), fin)
             case SynReply(stream, headers, fin):
-                return _control(_SYN_REPLY, struct.pack(">I", stream) + self._headers.block(headers), fin)
+                return _control(_Kind.SYN_REPLY, struct.pack(">I", stream) + self._headers.block(headers), fin)
             case Headers(stream, headers, fin):
-                return _control(_HEADERS, struct.pack(">I", stream) + self._headers.block(headers), fin)
+                return _control(_Kind.HEADERS, struct.pack(">I", stream) + self._headers.block(headers), fin)
             case RstStream(stream, status):
-                return _control(_RST_STREAM, struct.pack(">II", stream, status))
+                return _control(_Kind.RST_STREAM, struct.pack(">II", stream, status))
             case Ping(number):
-                return _control(_PING, struct.pack(">I", number))
+                return _control(_Kind.PING, struct.pack(">I", number))
             case GoAway(last_stream, status):
-                return _control(_GOAWAY, struct.pack(">II", last_stream, status))
+                return _control(_Kind.GOAWAY, struct.pack(">II", last_stream, status))
             case WindowUpdate(stream, delta):
-                return _control(_WINDOW_UPDATE, struct.pack(">II", stream, delta))
+                return _control(_Kind.WINDOW_UPDATE, struct.pack(">II", stream, delta))
             case Settings(values):
                 pairs = b"".join(struct.pack(">II", identifier, value) for identifier, value in values)
-                return _control(_SETTINGS, struct.pack(">I", len(values)) + pairs)
+                return _control(_Kind.SETTINGS, struct.pack(">I", len(values)) + pairs)
 
 
 class FrameReader:
@@ -168,26 +172,26 @@ class FrameReader:
             raise ProtocolError(f"a frame of SPDY version {version}")
         try:
             match kind:
-                case 1:
+                case _Kind.SYN_STREAM:
                     stream, _, _ = struct.unpack_from(">IIH", body)
                     return SynStream(_stream(stream), self._headers.headers(body[10:]), fin)
-                case 2:
+                case _Kind.SYN_REPLY:
                     return SynReply(_stream(*_numbers(body, 1)), self._headers.headers(body[4:]), fin)
-                case 3:
+                case _Kind.RST_STREAM:
                     stream, status = _numbers(body, 2)
                     return RstStream(_stream(stream), status)
-                case 4:
+                case _Kind.SETTINGS:
                     (count,) = _numbers(body, 1)
-                    values = _numbers(body, 1 + 2 * count)[1:] if count < len(body) else ()
+                    values = _numbers(body, 1 + 2 * count)[1:]
                     return Settings(tuple(zip(values[::2], values[1::2], strict=True)))
-                case 6:
+                case _Kind.PING:
                     return Ping(*_numbers(body, 1))
-                case 7:
+                case _Kind.GOAWAY:
                     last, status = _numbers(body, 2)
                     return GoAway(last & 0x7FFFFFFF, status)
-                case 8:
+                case _Kind.HEADERS:
                     return Headers(_stream(*_numbers(body, 1)), self._headers.headers(body[4:]), fin)
-                case 9:
+                case _Kind.WINDOW_UPDATE:
                     stream, delta = _numbers(body, 2)
                     return WindowUpdate(stream & 0x7FFFFFFF, delta & 0x7FFFFFFF)
         except struct.error:

@@ -1,0 +1,50 @@
+"""A cluster API with one pod, whose programs run on this machine, for the tests of its streams."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.apiserver.server import ApiServer
+from testbed.cluster.store import Store
+from tests.unit.cluster_objects import pod
+from tests.unit.local_pods import LocalPods
+
+
+class Served:
+    """The server's port, its pods, and the store with the pod ``web``, which has the container ``main``."""
+
+    def __init__(self, server: ApiServer, pods: LocalPods) -> None:
+        self.server, self.pods, self.port, self.url = server, pods, server.tcp_port, server.url
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[Served]:
+    store = Store()
+    wire = pod("web", nodeName="n1", containers=[{"name": "main", "image": "busybox"}])
+    store.create({**wire, "status": {"phase": "Running", "podIP": "10.244.0.2"}})
+    pods = LocalPods(tmp_path)
+    with ApiServer(store, socket.create_server(("127.0.0.1", 0)), pods=pods) as server:
+        yield Served(server, pods)
+    for program in [*pods.started, *pods.containers.values()]:
+        if program.poll() is None:
+            program.kill()
+            program.wait()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for something that another thread or process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def resources() -> tuple[int, int]:
+    """How many threads and open files this process has."""
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
