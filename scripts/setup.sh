@@ -21,6 +21,7 @@ needs=(
   "/usr/bin/unshare util-linux"
   "/usr/sbin/knotd knot"
   "/usr/bin/curl curl"
+  "/usr/bin/kubectl kubernetes-client"
 )
 
 step() { printf '\033[1m==>\033[0m %s\n' "$*"; }

@@ -41,6 +41,7 @@ TOOLS: Mapping[str, Tool] = {
         Tool("ipvsadm", "ipvsadm", "proxy: ipvs", ()),
         Tool("sysctl", "procps", "proxy: ipvs"),
         Tool("ethtool", "ethtool", "looking at offloads by hand"),
+        Tool("kubectl", "kubernetes-client", "driving a running cluster", ("version", "--client")),
     )
 }
 
