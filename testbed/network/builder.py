@@ -22,6 +22,7 @@ from testbed.network.containers import Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.health_check import HealthChecks
+from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.live_state import LiveState
 from testbed.network.load_balancer_routes import LoadBalancerRoutes
@@ -114,7 +115,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         net = mininet_view(plan, places)
         undo.callback(net.stop_shells)
         nodes = dict(plan.state.node_by_name)
-        live, loops, dns = LiveState(store), Loops(store), ClusterDns(store)
+        live, loops, dns, ingress = LiveState(store), Loops(store), ClusterDns(store), IngressLoop(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
         health_checks = HealthChecks(
             lambda: (controller if live.current().config.proxy == "openflow" else proxy).is_alive
@@ -137,6 +138,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
             live=live,
             loops=loops,
             dns=dns,
+            ingress=ingress,
             kubelet=kubelet,
             agent=agent,
         )
@@ -144,6 +146,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         agent.start()
         undo.callback(dns.stop)
         dns.start()
+        undo.callback(ingress.stop)
+        ingress.start()
         undo.callback(kubelet.stop)
         undo.callback(loops.stop)
         loops.start()

@@ -26,6 +26,7 @@ from testbed.network.api_process import ApiProcess
 from testbed.network.containers import Containers
 from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.hosts import ClusterNet
+from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet
 from testbed.network.live_state import LiveState
 from testbed.network.openvswitch import Datapath, VSwitch, revise_cached_decisions
@@ -68,6 +69,7 @@ class Testbed:
         live: LiveState,
         loops: Loops,
         dns: ClusterDns,
+        ingress: IngressLoop,
         kubelet: Kubelet,
         agent: ServiceAgent,
     ) -> None:
@@ -75,7 +77,7 @@ class Testbed:
         self.switches, self.controller, self.net, self.places = switches, controller, net, places
         self.containers, self.proxy = containers, proxy
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
-        self._dns = dns
+        self._dns, self._ingress = dns, ingress
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 
@@ -243,7 +245,8 @@ class Testbed:
                 raise RunError(f"the cluster does not come to rest within {timeout_s:g} s")
             time.sleep(_SETTLE_CHECK_S)
         self.wait_programmed()
-        self._dns.wait_settled(max(0.1, deadline - time.monotonic()))
+        for follower in (self._dns, self._ingress):
+            follower.wait_settled(max(0.1, deadline - time.monotonic()))
 
     def wait_programmed(self) -> None:
         """Wait until bridges, kernels and fabric carry what the objects say now. Raises RunError when one does not."""
