@@ -29,7 +29,7 @@ _KEPT = "kept"  # in a pod's folder: a link to the namespaces of the process tha
 def namespace_command(namespaces: str, argv: Sequence[str]) -> list[str]:
     """The command line that runs ``argv`` in a process's namespaces, all but those of users and processes."""
     options = [f"--{kind}={namespaces}/{name}" for kind, name in _KINDS.items()]
-    return ["nsenter", *options, "--wd=/", "--", *argv]
+    return ["nsenter", *options, "--wdns=/", "--", *argv]
 
 
 @dataclass
