@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testbed.cluster.kinds import EVENT, NODE, POD
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, pod_key
 from testbed.cluster.status import Expired
 from testbed.cluster.store import Store
 from testbed.doctor.facts import DatapathWish
@@ -124,19 +123,25 @@ def _state(testbed: Testbed) -> dict[str, Any]:
 
 
 def _entrance(testbed: Testbed, question: Mapping[str, Any]) -> dict[str, Any]:
-    """The command line, and the environment, that bring a program to an endpoint."""
+    """The command line that brings a program to an endpoint, and the environment it gets there (None: its own)."""
     endpoint, container = parse_endpoint(question["endpoint"]), question["container"]
     place = testbed.places.get(endpoint)
     if place is None:
         raise Refused(f"there is no {endpoint}{suggestion(str(endpoint), map(str, list(testbed.places)))}")
-    if endpoint.kind == "pod":
-        pod = testbed.store.get(POD, endpoint.name, endpoint.namespace)
-        names = [one["name"] for one in pod["spec"]["containers"]]
-        if container is not None and container not in names:
-            raise Refused(f"{endpoint} has no container {container}; it has: {', '.join(names)}")
-    elif container is not None:
-        raise Refused(f"-c goes with the name of a pod, not with {endpoint}")
-    return {"argv": place.command(()), "environment": dict(os.environ)}
+    if endpoint.kind != "pod":
+        if container is not None:
+            raise Refused(f"-c goes with the name of a pod, not with {endpoint}")
+        return {"argv": place.command(()), "environment": None}
+    pod = testbed.store.get(POD, endpoint.name, endpoint.namespace)
+    names = [one["name"] for one in pod["spec"]["containers"]]
+    name = names[0] if container is None else container
+    if name not in names:
+        raise Refused(f"{endpoint} has no container {name}; it has: {', '.join(names)}")
+    key = pod_key(pod)
+    if not testbed.containers.is_running(key, name):
+        raise Refused(f"container {name} of {endpoint} does not run")
+    command = testbed.containers.command(key, name, ())
+    return {"argv": command, "environment": testbed.containers.environment(key, name)}
 
 
 # -- what happens, as lines -------------------------------------------------------------------------------------

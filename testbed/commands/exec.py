@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import click
@@ -47,4 +48,8 @@ def exec_(
         raise click.ClickException(f"{running.name} does not answer: {error}") from None
     # The terminal's Ctrl-C is for the command. A handler of our own, unlike SIG_IGN, is not inherited by it.
     signal.signal(signal.SIGINT, lambda *_: None)
-    return exec_in(running, answer["argv"], command, answer["environment"])
+    environment = dict(os.environ)
+    if answer["environment"] is not None:
+        terminal = {name: environment[name] for name in ("TERM",) if name in environment}
+        environment = {**terminal, **answer["environment"]}
+    return exec_in(running, answer["argv"], command, environment)
