@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.apiserver.bodies import json_object
+from testbed.apiserver.bodies import body_object
 from testbed.apiserver.exchange import Exchange
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest, MethodNotAllowed
@@ -31,7 +31,7 @@ def access_review(exchange: Exchange, path: str) -> bool:
     if exchange.method != "POST":
         raise MethodNotAllowed("a review can only be created")
     kind, status = _STATUS[plural]
-    review = json_object(exchange.body)
+    review = body_object(exchange)
     if review.get("kind") != kind:
         raise BadRequest(f"the object is no {kind}")
     exchange.answer(201, {**review, "status": status})

@@ -1,15 +1,17 @@
-"""Request bodies: JSON or YAML, checked to be what the URL names."""
+"""Request bodies: JSON, YAML or protocol buffers, checked to be what the URL names."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import yaml
 
 from testbed.apiserver.exchange import JSON, Exchange
 from testbed.apiserver.paths import Target
+from testbed.apiserver.protobuf_objects import PROTOBUF, protobuf_object
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest, MethodNotAllowed, UnsupportedMediaType
 
@@ -18,10 +20,16 @@ YAML = "application/yaml"
 
 def posted_object(exchange: Exchange, target: Target) -> JsonObject:
     """The object in a POST or PUT, in the stored version. Raises ApiError."""
+    return checked_object(body_object(exchange), target)
+
+
+def body_object(exchange: Exchange) -> JsonObject:
+    """The object in a request body, in one of the three forms. Raises UnsupportedMediaType, BadRequest."""
     media = media_type(exchange, JSON)
-    if media not in (JSON, YAML):
-        raise UnsupportedMediaType(f"the media type {media!r} is not supported; use {JSON} or {YAML}")
-    return checked_object(json_object(exchange.body) if media == JSON else yaml_object(exchange.body), target)
+    decode = _DECODERS.get(media)
+    if decode is None:
+        raise UnsupportedMediaType(f"the media type {media!r} is not supported; use {', '.join(_DECODERS)}")
+    return decode(exchange.body)
 
 
 def checked_object(wire: JsonObject, target: Target) -> JsonObject:
@@ -74,6 +82,13 @@ def json_value(body: bytes) -> Any:
         raise BadRequest("the body is nested too deeply") from None
     except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+_DECODERS: dict[str, Callable[[bytes], JsonObject]] = {
+    JSON: json_object,
+    YAML: yaml_object,
+    PROTOBUF: protobuf_object,
+}
 
 
 def _an_object(decoded: Any) -> JsonObject:

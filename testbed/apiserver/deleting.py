@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from testbed.apiserver.answers import success
-from testbed.apiserver.bodies import json_object
+from testbed.apiserver.bodies import body_object
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.paths import Target
 from testbed.apiserver.writing import dry_run
@@ -58,7 +58,7 @@ def _grace_period_s(exchange: Exchange, body: JsonObject) -> int | None:
 
 def delete(exchange: Exchange, store: Store, target: Target) -> JsonObject:
     """Delete one object; what to answer."""
-    options = read_options(exchange, json_object(exchange.body) if exchange.body else {})
+    options = read_options(exchange, body_object(exchange) if exchange.body else {})
     return delete_one(store, target, options)
 
 
@@ -78,7 +78,7 @@ def delete_one(store: Store, target: Target, options: Options) -> JsonObject:
 
 def delete_collection(exchange: Exchange, store: Store, target: Target, items: list[JsonObject]) -> None:
     """Delete objects; what has gone or changed meanwhile is passed over."""
-    options = read_options(exchange, json_object(exchange.body) if exchange.body else {})
+    options = read_options(exchange, body_object(exchange) if exchange.body else {})
     for wire in items:
         namespace = object_namespace(wire) if target.kind.namespaced else None
         try:

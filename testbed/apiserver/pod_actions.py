@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.apiserver.bodies import json_object
+from testbed.apiserver.bodies import body_object
 from testbed.apiserver.deleting import delete_one, read_options
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.paths import Target
@@ -44,7 +44,7 @@ def answer_eviction(exchange: Exchange, server: ApiServer, target: Target) -> No
 
 
 def _named(exchange: Exchange, target: Target, kind: str, versions: tuple[str, ...]) -> JsonObject:
-    wire = json_object(exchange.body)
+    wire = body_object(exchange)
     if wire.get("kind") != kind or wire.get("apiVersion") not in versions:
         raise BadRequest(f"the object is no {kind} of {' or '.join(versions)}")
     metadata = wire.get("metadata") or {}

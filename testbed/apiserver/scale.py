@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from testbed.apiserver.bodies import json_object
+from testbed.apiserver.bodies import body_object
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patching import change_of
 from testbed.apiserver.paths import Target
@@ -28,7 +28,7 @@ def answer_scale(exchange: Exchange, server: ApiServer, target: Target) -> None:
     # The workload is what is written: the subresource is only a view of it.
     writer = Writer(server.store, exchange, target._replace(subresource=None))
     if exchange.method == "PUT":
-        wanted = json_object(exchange.body)
+        wanted = body_object(exchange)
 
         def change(old: JsonObject) -> JsonObject:
             return _scaled(old, wanted, target)
