@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from testbed.cluster import identity
+from testbed.cluster.config_rules import config_change_problems, config_problems
+from testbed.cluster.defaulting import set_defaults
 from testbed.cluster.field_problem import FieldProblem
-from testbed.cluster.kinds import DEPLOYMENT, NAMESPACE, POD, REPLICA_SET, Kind
+from testbed.cluster.jobs import JOB_UID_LABELS
+from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, SECRET, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.ownership import controller
 from testbed.cluster.service_allocation import service_admission
 from testbed.cluster.status import invalid
 from testbed.cluster.store import Admission
 from testbed.cluster.values import NetworkConfig
-from testbed.cluster.workloads import workload_problems
+from testbed.cluster.workload_rules import (
+    WORKLOADS,
+    change_problems,
+    job_labels,
+    set_workload_defaults,
+    workload_problems,
+)
 
 _POD_ANNOTATIONS = (identity.POD_MAC, identity.POD_INTERFACE, identity.POD_OF_PORT)
 _POD_ADDRESSES = ("hostIP", "podIP", "podIPs")
@@ -27,12 +37,17 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         if new is None:
             return
         problems: list[FieldProblem] = []
-        if kind in (DEPLOYMENT, REPLICA_SET):
-            problems = [*workload_problems(new), *_selector_problems(new, old)]
-            new.setdefault("spec", {}).setdefault("replicas", 1)
+        if kind.name in WORKLOADS:
+            set_workload_defaults(new)
+            problems = [*workload_problems(new), *(change_problems(new, old) if old is not None else ())]
+        elif kind in (CONFIG_MAP, SECRET):
+            set_defaults(kind, new)
+            problems = [*config_problems(new), *(config_change_problems(new, old) if old is not None else ())]
         elif kind is POD and old is not None:
             _keep_what_a_pod_has(new, old)
             problems = list(_pod_problems(new, old))
+        elif kind is POD:
+            _label_as_its_jobs(new)
         elif kind is NAMESPACE:
             new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = object_name(new)
             new.setdefault("status", {}).setdefault("phase", "Active")
@@ -43,10 +58,13 @@ def cluster_admission(config: NetworkConfig) -> Admission:
     return admit
 
 
-def _selector_problems(new: JsonObject, old: JsonObject | None) -> Iterator[FieldProblem]:
-    """What decides whose the pods are cannot be changed (apps/v1)."""
-    if old is not None and new.get("spec", {}).get("selector") != old["spec"].get("selector"):
-        yield FieldProblem("spec.selector", "cannot be changed")
+def _label_as_its_jobs(pod: JsonObject) -> None:
+    """A Job's pod that was planned before the Job had a uid carries it, too, or it would not be the Job's."""
+    owner = controller(pod)
+    if owner is not None and owner[0] == "Job" and owner[1]:
+        labels = pod["metadata"].setdefault("labels", {})
+        if JOB_UID_LABELS[1] not in labels and (name := labels.get("job-name")):
+            labels.update(job_labels(name, owner[1]))
 
 
 def _keep_what_a_pod_has(new: JsonObject, old: JsonObject) -> None:

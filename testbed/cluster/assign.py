@@ -76,13 +76,13 @@ def assign(
     """All objects of a new cluster, sorted by kind (as in :data:`testbed.cluster.kinds.KINDS`), namespace and name.
 
     Nodes get their pod CIDRs in the natural order of their names, whatever order they are given in. ``manifests`` (left
-    unchanged) may be of every kind that the API serves, but for Nodes: Pods are placed, Deployments and ReplicaSets are
+    unchanged) may be of every kind that the API serves, but for Nodes: Pods are placed, workloads are
     expanded into Pods, Services are given what they need, and those with a selector their EndpointSlices, in which no
     endpoint is ready yet. Raises AssignmentError with every problem at once.
     """
     problems: list[AssignmentProblem] = []
     node_objects = _assign_nodes(nodes, config, node_cidr_mask_size, problems)
-    expansion = Expansion(PodLedger(node_objects), config)
+    expansion = Expansion(PodLedger(node_objects), config, node_objects)
     if node_objects or not nodes:  # without pod CIDRs every pod would only repeat the nodes' problem
         expansion.add(manifests)
         problems += (

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from testbed.cluster.attempt import attempt
+from testbed.cluster.conditions import with_condition
+from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import POD
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, uses_host_network
+from testbed.cluster.pod_facts import is_active
 from testbed.cluster.pod_ledger import PodLedger, PodRefused
 from testbed.cluster.store import Store
 from testbed.cluster.view import node_network, pod_network
-from testbed.cluster.workloads import is_active
 
 
 class Binder:
@@ -17,8 +22,8 @@ class Binder:
     One that finds no place is marked ``Unschedulable`` and tried again when a pod has gone or a node has changed.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, recorder: Callable[[str], EventRecorder]) -> None:
+        self._store, self._events = store, recorder("default-scheduler")
         self._ledger = PodLedger()
         self._pods: dict[str, JsonObject] = {}
         self._to_do: dict[str, None] = {}
@@ -49,11 +54,15 @@ class Binder:
             pod = self._pods[key]
             attempt(pod, lambda key=key, pod=pod: self._bind(key, pod))  # type: ignore[misc]
 
+    def due_s(self) -> float | None:
+        """Nothing here is a matter of time."""
+        return None
+
     def _put_pod(self, key: str, pod: JsonObject) -> None:
         before = self._pods.get(key)
         self._pods[key] = pod
         if not is_bound(pod) and is_active(pod):
-            if before is None or _wishes(before) != _wishes(pod) or is_bound(before):
+            if before is None or before["spec"] != pod["spec"] or is_bound(before):
                 self._ledger.release(key)
                 self._refused.pop(key, None)
                 self._to_do[key] = None
@@ -71,18 +80,25 @@ class Binder:
             bound = self._ledger.assign(pod)
         except PodRefused as refused:
             self._refused[key] = None
-            self._store.patch(POD, name, {"status": _unschedulable(pod, str(refused.problem))}, namespace)
+            conditions = _scheduled(pod, "False", "Unschedulable", refused.message)
+            status = {"phase": "Pending", "conditions": conditions}
+            self._store.patch(POD, name, {"status": status}, namespace)
+            self._events.record(pod, "Warning", "FailedScheduling", refused.message)
             return
+        node_name = bound["spec"]["nodeName"]
         patch = {
-            "metadata": {"annotations": bound["metadata"].get("annotations") or {}},
-            "spec": {"nodeName": bound["spec"]["nodeName"]},
-            "status": {**bound["status"], "conditions": [{"type": "PodScheduled", "status": "True"}]},
+            "metadata": {"annotations": bound["metadata"].get("annotations") or {}, "uid": pod["metadata"]["uid"]},
+            "spec": {"nodeName": node_name},
+            "status": {**bound["status"], "conditions": _scheduled(pod, "True")},
         }
         try:
             self._store.patch(POD, name, patch, namespace)
         except BaseException:
             self._ledger.release(key)
             raise
+        if not pod["spec"].get("nodeName"):
+            message = f"Successfully assigned {namespace}/{name} to {node_name}"
+            self._events.record(pod, "Normal", "Scheduled", message)
 
 
 def is_bound(pod: JsonObject) -> bool:
@@ -92,11 +108,7 @@ def is_bound(pod: JsonObject) -> bool:
     return pod_network(pod) is not None
 
 
-def _wishes(pod: JsonObject) -> tuple[object, ...]:
-    """What decides where a pod may go."""
-    return pod["spec"].get("nodeName"), pod["spec"].get("nodeSelector"), uses_host_network(pod)
-
-
-def _unschedulable(pod: JsonObject, message: str) -> JsonObject:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-    return {"phase": "Pending", "conditions": [condition]}
+def _scheduled(pod: JsonObject, status: str, reason: str = "", message: str = "") -> list[JsonObject]:
+    there = (pod.get("status") or {}).get("conditions") or ()
+    conditions = with_condition(there, "PodScheduled", status, reason, message, time.time())
+    return [{name: value for name, value in entry.items() if value} for entry in conditions]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.pod_facts import is_ready as is_ready  # others know it from here
 from testbed.cluster.services import MANAGED_BY_LABEL, SERVICE_NAME_LABEL, is_headless, selector_of
 
 MANAGED_BY = "endpointslice-controller.testbed"
@@ -81,14 +82,6 @@ def is_endpoint(pod: JsonObject) -> bool:
     """Whether a pod has an address and has not ended for good."""
     status = pod.get("status") or {}
     return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")
-
-
-def is_ready(pod: JsonObject) -> bool:
-    """Whether the pod's condition ``Ready`` is true."""
-    for condition in (pod.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "Ready":
-            return bool(condition.get("status") == "True")
-    return False
 
 
 def named_ports(pod: JsonObject) -> dict[tuple[str, str], int]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import marshal
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from testbed.cluster import replica_sets
+from testbed.cluster.config_rules import config_problems
+from testbed.cluster.daemon_sets import daemon_pod, wants
+from testbed.cluster.defaulting import set_defaults
+from testbed.cluster.deployments import REVISION, replica_set
 from testbed.cluster.endpoint_slices import endpoint_slices, mirrored_slices
 from testbed.cluster.field_problem import FieldProblem
+from testbed.cluster.jobs import job_pods, wanted_now
 from testbed.cluster.kinds import NODE, POD, kind_of
 from testbed.cluster.label_index import PodIndex
 from testbed.cluster.objects import JsonObject, is_valid_name, object_name, object_namespace
 from testbed.cluster.pod_ledger import PodLedger, PodRefused
+from testbed.cluster.replica_sets import replicas_of
+from testbed.cluster.revisions import revision_object
 from testbed.cluster.service_allocation import ServiceAllocator
 from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
+from testbed.cluster.stateful_sets import first_ordinal, stateful_pod
 from testbed.cluster.status import BadRequest
 from testbed.cluster.values import NetworkConfig
-from testbed.cluster.workloads import replica_set, replicas_of, scale, workload_problems
+from testbed.cluster.workload_rules import WORKLOADS, set_workload_defaults, workload_problems
 
 
 class Refusal(NamedTuple):
@@ -30,10 +39,13 @@ class Refusal(NamedTuple):
 
 
 class Expansion:
-    """Takes manifests and collects the complete ``objects``, and what is ``refused``, by the manifests' order."""
+    """Takes manifests and collects the complete ``objects``, and what is ``refused``, by the manifests' order.
 
-    def __init__(self, ledger: PodLedger, config: NetworkConfig) -> None:
-        self._ledger, self._allocator = ledger, ServiceAllocator(config)
+    All pods of a StatefulSet are there at once: the cluster is planned as it is after it has come up.
+    """
+
+    def __init__(self, ledger: PodLedger, config: NetworkConfig, nodes: Sequence[JsonObject]) -> None:
+        self._ledger, self._allocator, self._nodes = ledger, ServiceAllocator(config), nodes
         self._seen: set[tuple[str, str, str]] = set()
         self._pods = PodIndex()
         self._services: list[tuple[int, JsonObject]] = []
@@ -60,23 +72,47 @@ class Expansion:
         kind = wire["kind"]
         if kind == "Service":
             self._services.append((index, wire))
-        elif kind in ("Deployment", "ReplicaSet"):
+        elif kind in WORKLOADS:
+            set_workload_defaults(wire)
             problems = list(workload_problems(wire))
             if problems:
                 self._refuse(index, wire, problems)
                 return
             self.objects.append(wire)
-            made = wire
-            if kind == "Deployment":
-                made = replica_set(wire, replicas_of(wire))
-                self.objects.append(made)
-            self._place_replicas(index, wire, made)
+            self._place_all(index, wire, self._pods_of(wire))
+        elif kind in ("ConfigMap", "Secret"):
+            set_defaults(kind_of(wire), wire)
+            self._refuse(index, wire, problems := list(config_problems(wire)))
+            if not problems:
+                self.objects.append(wire)
         else:
             self.objects.append(wire)
 
-    def _place_replicas(self, index: int, manifest: JsonObject, owner: JsonObject) -> None:
+    def _pods_of(self, workload: JsonObject) -> list[JsonObject]:
+        """The pods that a workload has at first; what stands between is added to the objects."""
+        match workload["kind"]:
+            case "Deployment":
+                made = replica_set(workload, replicas_of(workload))
+                workload["metadata"].setdefault("annotations", {})[REVISION] = made["metadata"]["annotations"][REVISION]
+                self.objects.append(made)
+                return replica_sets.scale(made, (), 0).create
+            case "StatefulSet":
+                revision = revision_object(workload, 1)
+                self.objects.append(revision)
+                first = first_ordinal(workload)
+                ordinals = range(first, first + replicas_of(workload))
+                return [stateful_pod(workload, revision, ordinal) for ordinal in ordinals]
+            case "DaemonSet":
+                self.objects.append(revision_object(workload, 1))
+                return [daemon_pod(workload, object_name(node)) for node in self._nodes if wants(workload, node)[0]]
+            case "Job":
+                return job_pods(workload, wanted_now(workload, 0))
+            case _:
+                return replica_sets.scale(workload, (), 0).create
+
+    def _place_all(self, index: int, manifest: JsonObject, pods: Iterable[JsonObject]) -> None:
         told: set[tuple[str, str]] = set()
-        for pod in scale(owner, ()).create:
+        for pod in pods:
             refused = self._place(index, "", pod)
             if refused is not None and (refused.field, refused.reason) not in told:
                 # What is wrong with one pod of a template is wrong with all.

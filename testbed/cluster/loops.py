@@ -9,21 +9,38 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 from testbed.cluster.attempt import attempt
 from testbed.cluster.binder import Binder
+from testbed.cluster.events import EventRecorder
+from testbed.cluster.garbage_loop import GarbageLoop
 from testbed.cluster.kinds import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DAEMON_SET,
     DEPLOYMENT,
     ENDPOINT_SLICE,
     ENDPOINTS,
+    INGRESS,
+    INGRESS_CLASS,
+    JOB,
     KINDS,
+    LEASE,
     NAMESPACE,
+    NETWORK_POLICY,
     NODE,
     POD,
     REPLICA_SET,
+    SECRET,
     SERVICE,
+    STATEFUL_SET,
 )
+from testbed.cluster.loop_settings import LoopSettings
+from testbed.cluster.node_loop import NodeLoop
+from testbed.cluster.notice_loop import NoticeLoop
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.slice_loop import SliceLoop
 from testbed.cluster.status import Expired
@@ -33,11 +50,16 @@ from testbed.errors import RunError
 
 _log = logging.getLogger(__name__)
 
-# Slices before the pods that they name, so that a restart finds what is there before it looks for what is missing.
-_FOLLOWED = (NAMESPACE, NODE, ENDPOINT_SLICE, ENDPOINTS, SERVICE, DEPLOYMENT, REPLICA_SET, POD)
+# Slices before the pods that they name, and owners before what they keep, so that a restart finds what is there before
+# it looks for what is missing. Nothing follows from Events.
+_FOLLOWED = (
+    *(NAMESPACE, NODE, LEASE, ENDPOINT_SLICE, ENDPOINTS, SERVICE),
+    *(DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, CONTROLLER_REVISION, POD),
+    *(CONFIG_MAP, SECRET, INGRESS_CLASS, INGRESS, NETWORK_POLICY),
+)
 
 
-_WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, REPLICA_SET, POD)}
+_WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, POD)}
 
 
 class Loop(Protocol):
@@ -52,12 +74,20 @@ class Loop(Protocol):
     def work(self) -> None:
         """Write what is to be written, about what has changed since the last time."""
 
+    def due_s(self) -> float | None:
+        """When there is something to do though nothing changes, in seconds since the epoch; None: never."""
+
 
 class Loops:
-    """EndpointSlices, the binding of pods, Deployments and ReplicaSets, and the emptying of deleted Namespaces."""
+    """EndpointSlices, the binding of pods, workloads, the state of nodes, and the deletion of what has lost its owner
+    or its Namespace. ``clock`` gives seconds since the epoch."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, settings: LoopSettings | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._settings, self._clock = store, settings or LoopSettings(), clock
+        # They outlive the loops, which begin anew when they have missed changes.
+        self._recorder = cache(lambda component: EventRecorder(store, component))
         self._loops: tuple[Loop, ...] = ()
         self._watch: Watch | None = None
         self._failure: Exception | None = None
@@ -95,7 +125,14 @@ class Loops:
         """Start from the objects as they are, forgetting what was known of them."""
         objects, watch = self._store.follow(_FOLLOWED)
         # Slices first: nothing else is waited for as eagerly.
-        self._loops = (SliceLoop(self._store), Binder(self._store), WorkloadLoop(self._store))
+        self._loops = (
+            SliceLoop(self._store),
+            Binder(self._store, self._recorder),
+            GarbageLoop(self._store),
+            WorkloadLoop(self._store, self._recorder, self._clock),
+            NodeLoop(self._store, self._recorder, self._clock, self._settings),
+            NoticeLoop(self._recorder),
+        )
         for wire in objects:
             self._take("ADDED", wire)
         self._work()
@@ -110,7 +147,7 @@ class Loops:
             while not self._stopped:
                 assert self._watch is not None
                 try:
-                    events = self._watch.next()
+                    events = self._watch.next(self._wait_s())
                 except Expired:  # more changes at once than the store keeps
                     self._begin()
                     continue
@@ -123,6 +160,11 @@ class Loops:
             self._failure = error
             assert self._watch is not None
             self._watch.close()
+
+    def _wait_s(self) -> float | None:
+        """How long there is nothing to do unless something changes."""
+        due = [at for loop in self._loops if (at := loop.due_s()) is not None]
+        return max(0.0, min(due) - self._clock()) if due else None
 
     def _take(self, event_type: str, wire: JsonObject) -> None:
         if wire["kind"] == NAMESPACE.name:

@@ -10,7 +10,7 @@ from testbed.cluster import identity
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.objects import JsonObject, is_valid_name, object_name, object_namespace, pod_key, uses_host_network
 from testbed.cluster.pool import Pool
-from testbed.cluster.scheduler import NodeLoad, Unschedulable, choose_node
+from testbed.cluster.scheduler import HostPort, NodeLoad, Unschedulable, choose_node, host_ports
 from testbed.cluster.values import IPNetwork
 from testbed.cluster.view import pod_network
 
@@ -29,11 +29,12 @@ def _pod_indices(pod_cidr: IPNetwork) -> range:
 
 
 class PodRefused(Exception):
-    """A pod that cannot be placed: its name, as far as it has one, and the field that decided."""
+    """A pod that cannot be placed: its name, as far as it has one, and the field that decided; ``message`` is what the
+    scheduler says of it."""
 
-    def __init__(self, name: str, problem: FieldProblem) -> None:
+    def __init__(self, name: str, problem: FieldProblem, message: str = "") -> None:
         super().__init__(problem.reason)
-        self.name, self.problem = name, problem
+        self.name, self.problem, self.message = name, problem, message or str(problem)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class _Held:
     pod_index: int | None = None
     of_port: int | None = None
     interface: str = ""
+    host_ports: frozenset[HostPort] = frozenset()
 
 
 class _Node:
@@ -61,6 +63,7 @@ class _Node:
             node["metadata"].get("labels") or {},
             pod_capacity(self.pod_cidr),
             node["spec"].get("unschedulable") is True,
+            taints=node["spec"].get("taints") or (),
         )
 
 
@@ -79,13 +82,14 @@ class PodLedger:
         return key in self._held
 
     def add_node(self, node: JsonObject) -> None:
-        """Count with a Node, or with what has changed of its labels and whether pods may go there.
+        """Count with a Node, or with what has changed of its labels, its taints and whether pods may go there.
 
         Raises KeyError, StopIteration or ValueError when it lacks an address or a pod CIDR.
         """
         new = _Node(node)
         known = self._nodes.setdefault(new.load.name, new)
         known.load.labels, known.load.unschedulable = new.load.labels, new.load.unschedulable
+        known.load.taints = new.load.taints
         self._loads[new.load.name] = known.load
 
     def remove_node(self, name: str) -> None:
@@ -97,13 +101,15 @@ class PodLedger:
         key = pod_key(pod)
         self.release(key)
         node_name = pod["spec"].get("nodeName", "")
-        node, network = self._nodes.get(node_name), pod_network(pod)
+        node, network, ports = self._nodes.get(node_name), pod_network(pod), frozenset(host_ports(pod["spec"]))
         if node is None or network is None:
-            self._held[key] = _Held(node_name)
+            self._held[key] = _Held(node_name, host_ports=ports)
             if node is not None:
                 node.load.pod_count += 1
+                node.load.host_ports.update(ports)
             return
-        held = _Held(node_name, int(network.pod_ip) - node.first_address, network.of_port, network.interface)
+        index = int(network.pod_ip) - node.first_address
+        held = _Held(node_name, index, network.of_port, network.interface, ports)
         for pool, number in ((node.pod_indices, held.pod_index), (node.of_ports, held.of_port)):
             # What a person writes by hand need not be free, and then is not given back with this pod either.
             if number is not None and number in pool.numbers and pool.owner(number) is None:
@@ -117,6 +123,7 @@ class PodLedger:
         if held is None or node is None:
             return
         node.load.pod_count -= 1
+        node.load.host_ports.subtract(held.host_ports)
         if held.pod_index is None:
             return
         node.load.free_addresses += 1
@@ -140,12 +147,15 @@ class PodLedger:
         try:
             node = self._nodes[choose_node(pod, self._loads)]
         except Unschedulable as error:
-            raise PodRefused(key, FieldProblem(error.field, error.reason, error.value, error.allowed)) from None
+            problem = FieldProblem(error.field, error.reason, error.value, error.allowed)
+            raise PodRefused(key, problem, error.message) from None
         metadata = {**pod["metadata"], "namespace": object_namespace(pod)}
-        pod_ip, held = node.node_ip, _Held(node.load.name)
+        ports = frozenset(host_ports(pod["spec"]))
+        pod_ip, held = node.node_ip, _Held(node.load.name, host_ports=ports)
         if not uses_host_network(pod):
             interface = self._free_interface(metadata["namespace"], metadata["name"])
-            held = _Held(node.load.name, node.pod_indices.take(key), node.of_ports.take(key), interface)
+            index, of_port = node.pod_indices.take(key), node.of_ports.take(key)
+            held = _Held(node.load.name, index, of_port, interface, ports)
             assert held.pod_index is not None
             address = node.pod_cidr[held.pod_index]
             pod_ip = str(address)
@@ -162,6 +172,7 @@ class PodLedger:
     def _count(self, key: str, held: _Held, node: _Node) -> None:
         self._held[key] = held
         node.load.pod_count += 1
+        node.load.host_ports.update(held.host_ports)
         if held.pod_index is not None:
             node.load.free_addresses -= 1
             self._interfaces.add(held.interface)

@@ -1,22 +1,29 @@
-"""Which node a pod runs on: ``nodeName``, then ``nodeSelector``, then the least loaded."""
+"""Which node a pod runs on: the least loaded of those that it may be on and that have room for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from testbed.cluster.node_fit import UNSCHEDULABLE_TAINT, matches_node, required_terms, tolerates, untolerated
 from testbed.cluster.objects import JsonObject, NaturalKey, natural_key, uses_host_network
+
+HostPort = tuple[str, int]  # protocol and number
 
 
 @dataclass
 class NodeLoad:
-    """A node as the scheduler sees it. ``free_addresses`` counts the pod addresses that are left in its pod CIDR."""
+    """A node as the scheduler sees it. ``free_addresses`` counts the pod addresses that are left in its pod CIDR,
+    ``host_ports`` the pods that have a port of the node."""
 
     name: str
     labels: Mapping[str, str]
     free_addresses: int
     unschedulable: bool = False
     pod_count: int = 0
+    taints: Sequence[JsonObject] = ()
+    host_ports: Counter[HostPort] = field(default_factory=Counter)
     rank: NaturalKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -24,58 +31,114 @@ class NodeLoad:
 
 
 class Unschedulable(Exception):
-    """No node can take the pod. ``field`` is the manifest's field that decided, ``value`` what stands there."""
+    """No node can take the pod. ``field`` is the manifest's field that decided, ``value`` what stands there;
+    ``message`` says the same of each node in the scheduler's words."""
 
-    def __init__(self, field: str, value: str, reason: str, allowed: str = "") -> None:
+    def __init__(self, field: str, value: str, reason: str, allowed: str = "", message: str = "") -> None:
         super().__init__(reason)
         self.field, self.value, self.reason, self.allowed = field, value, reason, allowed
+        self.message = message or reason
+
+
+def host_ports(spec: JsonObject) -> set[HostPort]:
+    """The ports of its node that a pod has."""
+    own = uses_host_network({"spec": spec})
+    return {
+        (str(entry.get("protocol") or "TCP"), int(entry.get("hostPort") or entry["containerPort"]))
+        for container in spec.get("containers") or ()
+        for entry in container.get("ports") or ()
+        if entry.get("hostPort") or own
+    }
 
 
 def choose_node(pod: JsonObject, nodes: Mapping[str, NodeLoad]) -> str:
     """The name of the node for one pod, by Kubernetes' rules.
 
-    ``spec.nodeName`` bypasses the scheduler (a cordoned node still takes the pod). Otherwise every schedulable node
-    that carries all labels of ``spec.nodeSelector`` and has an address left is a candidate; the one with the fewest
-    pods wins, the first by name among equals (``n2`` before ``n10``). Raises Unschedulable.
+    ``spec.nodeName`` bypasses the scheduler (a cordoned node still takes the pod). Otherwise every node is a candidate
+    that has what ``nodeSelector`` and the required node affinity ask for, whose taints the pod tolerates, and that has
+    an address and the pod's host ports left; the one with the fewest pods wins, the first by name among equals (``n2``
+    before ``n10``). Raises Unschedulable.
     """
     spec = pod.get("spec", {})
     needs_address = not uses_host_network(pod)
-    selector: Mapping[str, str] = spec.get("nodeSelector") or {}
     if wanted := spec.get("nodeName"):
-        return _pinned(wanted, selector, needs_address, nodes)
-    matching = [node for node in nodes.values() if _matches(node, selector)]
+        return _pinned(wanted, spec, needs_address, nodes)
+    ports = host_ports(spec)
+    best: tuple[int, NaturalKey, str] | None = None
+    refusals: dict[str, str] = {}
+    for node in nodes.values():
+        refusal = _refusal(spec, ports, needs_address, node)
+        if refusal:
+            refusals[node.name] = refusal
+        elif best is None or (node.pod_count, node.rank) < best[:2]:
+            best = node.pod_count, node.rank, node.name
+    if best is not None:
+        return best[2]
+    raise _unschedulable(spec, ports, nodes, refusals)
+
+
+def _refusal(spec: JsonObject, ports: Collection[HostPort], needs_address: bool, node: NodeLoad) -> str:
+    """Why one node cannot take a pod, as kube-scheduler says it; "" when it can."""
+    if node.unschedulable and not _tolerates_cordon(spec):
+        return "node(s) were unschedulable"
+    if node.taints:
+        for taint in untolerated(spec, node.taints, ("NoSchedule", "NoExecute")):
+            return f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value') or ''}}}"
+    if not matches_node(spec, node.name, node.labels):
+        return "node(s) didn't match Pod's node affinity/selector"
+    if ports and any(node.host_ports[port] for port in ports):
+        return "node(s) didn't have free ports for the requested pod ports"
+    if needs_address and node.free_addresses <= 0:
+        return "Too many pods"
+    return ""
+
+
+def _unschedulable(
+    spec: JsonObject, ports: Collection[HostPort], nodes: Mapping[str, NodeLoad], refusals: Mapping[str, str]
+) -> Unschedulable:
+    """All nodes' refusals in one, and the first thing in the manifest to change."""
+    counts = Counter(refusals.values())
+    told = ", ".join(sorted(f"{count} {reason}" for reason, count in counts.items()))
+    message = f"0/{len(nodes)} nodes are available: {told}." if nodes else "no nodes available to schedule pods"
+    selector: Mapping[str, str] = spec.get("nodeSelector") or {}
+    matching = [node for node in nodes.values() if matches_node(spec, node.name, node.labels)]
+    if not matching and required_terms(spec) is not None:
+        return Unschedulable("spec.affinity.nodeAffinity", "", "no node is what it asks for", "", message)
     if not matching:
-        raise Unschedulable(
-            "spec.nodeSelector",
-            _selector_text(selector),
-            "no node carries these labels" if nodes else "the cluster has no node",
-            _labels_with(selector, nodes.values()),
-        )
-    open_nodes = [node for node in matching if not node.unschedulable]
+        reason = "no node carries these labels" if nodes else "the cluster has no node"
+        there = _labels_with(selector, nodes.values())
+        return Unschedulable("spec.nodeSelector", _selector_text(selector), reason, there, message)
+    open_nodes = [node for node in matching if not node.unschedulable or _tolerates_cordon(spec)]
     if not open_nodes:
-        raise Unschedulable("spec.nodeName", "", "every node that could take the pod is marked unschedulable")
-    candidates = [node for node in open_nodes if node.free_addresses > 0] if needs_address else open_nodes
-    if not candidates:
-        names = ", ".join(node.name for node in sorted(open_nodes, key=lambda node: node.rank))
-        raise Unschedulable("spec.nodeName", "", f"the pod CIDR is too small: no address left on {names}")
-    return min(candidates, key=lambda node: (node.pod_count, node.rank)).name
+        reason = "every node that could take the pod is marked unschedulable"
+        return Unschedulable("spec.nodeName", "", reason, "", message)
+    open_nodes = [node for node in open_nodes if not any(untolerated(spec, node.taints, ("NoSchedule", "NoExecute")))]
+    if not open_nodes:
+        return Unschedulable("spec.tolerations", "", "every node that could take the pod is tainted", "", message)
+    names = ", ".join(node.name for node in sorted(open_nodes, key=lambda node: node.rank))
+    if any(refusals[node.name] != "Too many pods" for node in open_nodes):
+        wanted = ", ".join(f"{number}/{protocol}" for protocol, number in sorted(ports))
+        return Unschedulable("spec.containers", wanted, f"these ports are taken on {names}", "", message)
+    return Unschedulable("spec.nodeName", "", f"the pod CIDR is too small: no address left on {names}", "", message)
 
 
-def _pinned(wanted: str, selector: Mapping[str, str], needs_address: bool, nodes: Mapping[str, NodeLoad]) -> str:
+def _tolerates_cordon(spec: JsonObject) -> bool:
+    cordon = {"key": UNSCHEDULABLE_TAINT, "effect": "NoSchedule"}
+    return any(tolerates(each, cordon) for each in spec.get("tolerations") or ())
+
+
+def _pinned(wanted: str, spec: JsonObject, needs_address: bool, nodes: Mapping[str, NodeLoad]) -> str:
     node = nodes.get(wanted)
     if node is None:
         known = ", ".join(sorted(nodes, key=natural_key))
         raise Unschedulable("spec.nodeName", wanted, "the cluster has no such node", known)
-    if not _matches(node, selector):
+    selector: Mapping[str, str] = spec.get("nodeSelector") or {}
+    if any(node.labels.get(label) != value for label, value in selector.items()):
         # The kubelet rejects such a pod with reason NodeAffinity.
         raise Unschedulable("spec.nodeSelector", _selector_text(selector), f"node {wanted} does not carry these labels")
     if needs_address and node.free_addresses <= 0:
         raise Unschedulable("spec.nodeName", wanted, f"the pod CIDR is too small: no address left on {wanted}")
     return wanted
-
-
-def _matches(node: NodeLoad, selector: Mapping[str, str]) -> bool:
-    return all(node.labels.get(label) == value for label, value in selector.items())
 
 
 def _selector_text(selector: Mapping[str, str]) -> str:

@@ -83,6 +83,10 @@ class SliceLoop:
             else:
                 attempt(service, lambda key=key, service=service: self._write(key, self._wanted(key, service)))  # type: ignore[misc]
 
+    def due_s(self) -> float | None:
+        """Nothing here is a matter of time."""
+        return None
+
     def _wanted(self, key: _Key, service: JsonObject) -> list[JsonObject]:
         existing = self._slices[key].values()
         if selector := selector_of(service):

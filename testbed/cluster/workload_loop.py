@@ -1,96 +1,81 @@
-"""The loop that keeps Deployments' ReplicaSets and ReplicaSets' Pods, and removes what has lost its owner."""
+"""The loop that keeps Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 
 from testbed.cluster.attempt import attempt
-from testbed.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, Kind
-from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.events import EventRecorder
+from testbed.cluster.job_keeper import JobKeeper
+from testbed.cluster.keeper import Hands, Keeper
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.replica_set_keeper import DeploymentKeeper, ReplicaSetKeeper
+from testbed.cluster.stateful_set_keeper import DaemonSetKeeper, StatefulSetKeeper
 from testbed.cluster.store import Store
-from testbed.cluster.workloads import (
-    controller,
-    deployment_status,
-    replica_set,
-    replica_set_status,
-    replicas_of,
-    rollout,
-    scale,
-)
-
-_Key = tuple[str, str]  # namespace and name
+from testbed.cluster.workload_family import Family
 
 
 class WorkloadLoop:
-    """Told of Deployments, ReplicaSets and Pods, it makes, scales and deletes. Objects belong together by uid."""
+    """Told of workloads, Nodes, Pods and revisions, it makes, scales and deletes. Objects belong together by uid."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._owners: dict[str, dict[str, JsonObject]] = {"Deployment": {}, "ReplicaSet": {}}  # by kind, then uid
-        self._owned: dict[str, dict[_Key, JsonObject]] = defaultdict(dict)  # by the owner's uid
-        self._changed: dict[str, dict[str, None]] = {"Deployment": {}, "ReplicaSet": {}}
+    def __init__(self, store: Store, recorder: Callable[[str], EventRecorder], clock: Callable[[], float]) -> None:
+        def hands(component: str) -> Hands:
+            return Hands(store, recorder(component))
+
+        self._clock = clock
+        self._family = Family(store)
+        self._daemons = DaemonSetKeeper(self._family, hands("daemonset-controller"))
+        self._jobs = JobKeeper(self._family, hands("job-controller"))
+        # In this order, so that what a Deployment asks of a ReplicaSet is there when that is looked at next.
+        self._keepers: dict[str, Keeper] = {
+            "Deployment": DeploymentKeeper(self._family, hands("deployment-controller")),
+            "StatefulSet": StatefulSetKeeper(self._family, hands("statefulset-controller")),
+            "DaemonSet": self._daemons,
+            "Job": self._jobs,
+            "ReplicaSet": ReplicaSetKeeper(self._family, hands("replicaset-controller")),
+        }
+        self._due: dict[str, float] = {}  # when to look at workloads again, by uid
 
     def put(self, wire: JsonObject) -> None:
-        if wire["kind"] in self._owners:
-            uid = wire["metadata"]["uid"]
-            self._owners[wire["kind"]][uid] = wire
-            self._changed[wire["kind"]][uid] = None
-        if owner := self._owner(wire):
-            self._owned[owner[1]][object_namespace(wire), object_name(wire)] = wire
-            self._changed[owner[0]][owner[1]] = None
+        if wire["kind"] == "Node":
+            if self._daemons.put_node(wire):
+                self._look_at_daemons()
+        else:
+            self._family.put(wire)
 
     def remove(self, wire: JsonObject) -> None:
-        if wire["kind"] in self._owners:
-            uid = wire["metadata"]["uid"]
-            self._owners[wire["kind"]].pop(uid, None)
-            self._changed[wire["kind"]][uid] = None
-        if owner := self._owner(wire):
-            self._owned[owner[1]].pop((object_namespace(wire), object_name(wire)), None)
-            self._changed[owner[0]][owner[1]] = None
+        if wire["kind"] == "Node":
+            self._daemons.remove_node(wire)
+            self._look_at_daemons()
+            return
+        self._family.remove(wire)
+        if wire["kind"] in self._keepers:
+            self._due.pop(wire["metadata"]["uid"], None)
+            self._jobs.forget(wire["metadata"]["uid"])
 
     def work(self) -> None:
-        """Do what follows from the changes."""
-        for kind, act in (("Deployment", self._deploy), ("ReplicaSet", self._replicate)):
-            changed, self._changed[kind] = self._changed[kind], {}
-            for uid in changed:
-                wire = self._owners[kind].get(uid)
-                owned = list(self._owned[uid].values())
-                if wire is not None:
-                    attempt(wire, lambda act=act, wire=wire, owned=owned: act(wire, owned))  # type: ignore[misc]
-                    continue
-                for orphan in owned:
-                    attempt(orphan, lambda orphan=orphan: self._delete(orphan))  # type: ignore[misc]
-                if not owned:
-                    del self._owned[uid]
+        """Do what follows from the changes, and what its time has come for."""
+        self._family.settle()
+        now_s = self._clock()
+        changed, self._family.changed = self._family.changed, {}
+        changed |= dict.fromkeys(uid for uid, due in self._due.items() if due <= now_s)
+        owners = [self._family.owners[uid] for uid in changed if uid in self._family.owners]
+        for kind, keeper in self._keepers.items():
+            for wire in owners:
+                if wire["kind"] == kind:
+                    self._due.pop(wire["metadata"]["uid"], None)
+                    attempt(wire, lambda keeper=keeper, wire=wire: self._keep(keeper, wire, now_s))  # type: ignore[misc]
 
-    def _deploy(self, deployment: JsonObject, replica_sets: list[JsonObject]) -> None:
-        present = {object_name(wire): wire for wire in replica_sets}
-        for name, replicas in rollout(deployment, replica_sets).items():
-            if name not in present:
-                self._store.create(replica_set(deployment, replicas))
-            elif replicas_of(present[name]) != replicas:
-                patch = {"spec": {"replicas": replicas}}
-                self._store.patch(REPLICA_SET, name, patch, object_namespace(deployment))
-        self._report(DEPLOYMENT, deployment, deployment_status(deployment, replica_sets))
+    def due_s(self) -> float | None:
+        """When there is something to do though nothing changes."""
+        return min(self._due.values(), default=None)
 
-    def _replicate(self, replica_set: JsonObject, pods: list[JsonObject]) -> None:
-        scaling = scale(replica_set, pods)
-        for pod in scaling.create:
-            attempt(pod, lambda pod=pod: self._store.create(pod))  # type: ignore[misc]
-        for pod in scaling.delete:
-            attempt(pod, lambda pod=pod: self._delete(pod))  # type: ignore[misc]
-        self._report(REPLICA_SET, replica_set, replica_set_status(replica_set, pods))
+    def _keep(self, keeper: Keeper, wire: JsonObject, now_s: float) -> None:
+        again_at = keeper.keep(wire, now_s)
+        if again_at is not None:
+            self._due[wire["metadata"]["uid"]] = again_at
 
-    def _report(self, kind: Kind, wire: JsonObject, status: JsonObject) -> None:
-        if wire.get("status") != status:
-            self._store.patch(kind, object_name(wire), {"status": status}, object_namespace(wire))
-
-    def _delete(self, wire: JsonObject) -> None:
-        kind = REPLICA_SET if wire["kind"] == "ReplicaSet" else POD
-        self._store.delete(kind, object_name(wire), object_namespace(wire))
-
-    def _owner(self, wire: JsonObject) -> tuple[str, str] | None:
-        """The kind and uid of the Deployment or ReplicaSet that keeps this object."""
-        owner = controller(wire)
-        wanted = {"ReplicaSet": "Deployment", "Pod": "ReplicaSet"}.get(wire["kind"])
-        return owner if owner is not None and owner[0] == wanted else None
+    def _look_at_daemons(self) -> None:
+        for uid, wire in self._family.owners.items():
+            if wire["kind"] == "DaemonSet":
+                self._family.changed[uid] = None

@@ -6,20 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.cluster.deployment_status import deployment_status
+from testbed.cluster.deployments import replica_set, rollout
 from testbed.cluster.objects import object_name
-from testbed.cluster.workloads import (
-    TEMPLATE_HASH_LABEL,
-    deployment_status,
-    new_names,
-    replica_set,
-    replica_set_status,
-    replicas_of,
-    rollout,
-    scale,
-    template_hash,
-    workload_problems,
-)
+from testbed.cluster.replica_sets import DELETION_COST, replica_set_status, replicas_of, scale
+from testbed.cluster.templates import TEMPLATE_HASH_LABEL, new_names, template_hash
+from testbed.cluster.timestamps import timestamp
+from testbed.cluster.workload_rules import workload_problems
 from tests.unit.cluster_objects import deployment
+
+NOW = 1_800_000_000.0
 
 
 def test_a_replica_set_carries_the_templates_hash_in_name_labels_and_selector():
@@ -36,17 +32,17 @@ def test_a_replica_set_carries_the_templates_hash_in_name_labels_and_selector():
 
 def test_pods_come_from_the_template_with_derived_names():
     made = replica_set(deployment("web", 2), 2)
-    first, second = scale(made, []).create
+    first, second = scale(made, [], NOW).create
     assert object_name(first) != object_name(second)
     assert object_name(first).startswith(f"{object_name(made)}-") and len(object_name(first)) == len("web-") + 16
     assert first["spec"] == made["spec"]["template"]["spec"]
     assert first["metadata"]["ownerReferences"][0]["name"] == object_name(made)
-    assert scale(made, []) == scale(made, [])
-    assert scale(made, [first]).create == [second]
+    assert scale(made, [], NOW) == scale(made, [], NOW)
+    assert scale(made, [first], NOW).create == [second]
 
 
 def make_pods(owner, count):
-    pods = scale({**owner, "spec": {**owner["spec"], "replicas": count}}, []).create
+    pods = scale({**owner, "spec": {**owner["spec"], "replicas": count}}, [], NOW).create
     for wire in pods:
         wire["spec"] = {**wire["spec"], "nodeName": "n1"}
         wire["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
@@ -63,35 +59,50 @@ def test_scaling_down_takes_the_useless_first_and_then_the_newest():
     unready["status"]["conditions"] = []
     later["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
     expected = [unbound, waiting, unready, later, newest]
-    assert scale(owner, pods).delete == expected
+    assert scale(owner, pods, NOW).delete == expected
     for left in range(1, 6):
         wanted = {**owner, "spec": {**owner["spec"], "replicas": left}}
-        assert scale(wanted, pods[::-1]).delete == expected[: 6 - left]
-    assert scale({**owner, "spec": {**owner["spec"], "replicas": 0}}, pods).delete[-1] is oldest
+        assert scale(wanted, pods[::-1], NOW).delete == expected[: 6 - left]
+    assert scale({**owner, "spec": {**owner["spec"], "replicas": 0}}, pods, NOW).delete[-1] is oldest
 
 
 def test_pods_that_terminate_do_not_count_and_keep_their_names():
     owner = replica_set(deployment("web", 2), 2)
     pods = make_pods(owner, 2)
     pods[0]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    [made] = scale(owner, pods).create
+    [made] = scale(owner, pods, NOW).create
     assert object_name(made) not in [object_name(wire) for wire in pods]
-    assert replica_set_status(owner, pods)["replicas"] == 1
+    assert replica_set_status(owner, pods, NOW)["replicas"] == 1
 
 
-def test_a_pod_that_cannot_be_started_is_not_replaced_for_ever():
+def test_a_failed_pod_is_replaced_and_those_that_follow_it_wait_ever_longer():
     owner = replica_set(deployment("web", 1), 1)
-    [failed] = make_pods(owner, 1)
-    failed["status"] = {"phase": "Failed"}
-    assert scale(owner, [failed]) == ([], [])
+    [pod, *_] = pods = make_pods(owner, 3)
+    for wire in pods:
+        wire["status"] = {"phase": "Failed"}
+        wire["metadata"]["creationTimestamp"] = timestamp(NOW)
+    assert len(scale(owner, [pod], NOW).create) == 1
+    assert scale(owner, pods[:2], NOW) == ([], [], NOW + 10)
+    assert scale(owner, pods, NOW + 19.9) == ([], [], NOW + 20)
+    assert len(scale(owner, pods, NOW + 20).create) == 1
+
+
+def test_what_costs_least_goes_first_and_then_what_restarted_most():
+    owner = replica_set(deployment("web", 1), 1)
+    dear, cheap, restarted, plain = pods = make_pods(owner, 4)
+    dear["metadata"]["annotations"] = {DELETION_COST: "10"}
+    cheap["metadata"]["annotations"] = {DELETION_COST: "-3"}
+    restarted["status"]["containerStatuses"] = [{"restartCount": 2}]
+    assert scale(owner, pods, NOW).delete == [cheap, restarted, plain]
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_names_are_unique_and_the_first_ones_stay(count, taken):
-    names = new_names("web-x", count, ())
+    names = new_names("web-x", count)
     assert len(set(names)) == count
-    assert set(new_names("web-x", count, names[:taken])).isdisjoint(names[:taken])
-    assert new_names("web-x", count + 3, ())[:count] == names
+    used = set(names[:taken])
+    assert used.isdisjoint(new_names("web-x", count, used.__contains__))
+    assert new_names("web-x", count + 3)[:count] == names
 
 
 def test_status_counts_what_there_is():
@@ -100,16 +111,19 @@ def test_status_counts_what_there_is():
     made = replica_set(web, 3)
     pods = make_pods(made, 3)
     pods[0]["status"]["conditions"] = []
-    made["status"] = replica_set_status(made, pods)
+    made["status"] = replica_set_status(made, pods, NOW)
     assert (made["status"]["replicas"], made["status"]["readyReplicas"]) == (3, 2)
     old = replica_set(deployment("web", 3, hostNetwork=True), 1)
     old["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
-    assert deployment_status(web, [made, old]) == {
+    status = deployment_status(web, [made, old], NOW)
+    del status["conditions"]
+    assert status == {
         "replicas": 4,
         "updatedReplicas": 3,
         "readyReplicas": 3,
         "availableReplicas": 3,
-        "unavailableReplicas": 0,
+        "unavailableReplicas": 1,
+        "terminatingReplicas": 0,
         "observedGeneration": 4,
     }
 
@@ -169,7 +183,7 @@ def test_a_rolling_update_ends_and_keeps_its_limits_on_the_way(wanted, surge, un
     web = deployment("web", wanted)
     web["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
     sets = {}
-    old = observed(replica_set(deployment("web", 1, hostNetwork=True), before), before, before)
+    old = observed(replica_set(deployment("web", wanted, hostNetwork=True), before), before, before)
     sets[object_name(old)] = old
     most = max(wanted + share(surge, wanted, up=True), before)
     lost = share(unavailable, wanted, up=False)
@@ -177,7 +191,7 @@ def test_a_rolling_update_ends_and_keeps_its_limits_on_the_way(wanted, surge, un
         lost = 1
     least = min(before, wanted - lost)
     for _ in range(200):
-        target = rollout(web, sets.values())
+        target = rollout(web, list(sets.values()))
         for name, replicas in target.items():
             wire = sets.setdefault(name, observed(replica_set(web, 0), 0, 0))
             available = min(wire["status"]["availableReplicas"], replicas)
@@ -208,9 +222,16 @@ def share(limit, total, up):
         ({"replicas": -1}, "spec.replicas"),
         ({"replicas": "3"}, "spec.replicas"),
         ({"template": None}, "spec.template.spec"),
-        ({"selector": None}, "spec.selector.matchLabels"),
+        ({"selector": None}, "spec.selector"),
         ({"selector": {"matchLabels": {"app": "other"}}}, "spec.selector.matchLabels"),
-        ({"selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{}]}}, "spec.selector.matchExpressions"),
+        (
+            {"selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{}]}},
+            "spec.selector.matchExpressions[0].key",
+        ),
+        (
+            {"selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]}},
+            "spec.selector.matchExpressions",
+        ),
         ({"strategy": {"rollingUpdate": {"maxSurge": "some"}}}, "spec.strategy.rollingUpdate.maxSurge"),
     ],
 )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from testbed.cluster.workloads import workload_problems
+from testbed.cluster.workload_rules import workload_problems
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import Fields, object_fields
 from testbed.spec.manifests.manifest import Manifest
 from testbed.spec.manifests.metadata import label_problems, subdomain_problems, within
 from testbed.spec.manifests.pod import TEMPLATE_FIELDS, pod_spec_problems
 
-REPLICA_SET_FIELDS: Fields = object_fields(spec={"replicas": None, "selector": None, "template": TEMPLATE_FIELDS})
-DEPLOYMENT_FIELDS: Fields = {**REPLICA_SET_FIELDS, "spec": {**REPLICA_SET_FIELDS["spec"], "strategy": None}}
+_SCALED: Fields = {**dict.fromkeys(("replicas", "selector", "minReadySeconds")), "template": TEMPLATE_FIELDS}
+REPLICA_SET_FIELDS: Fields = object_fields(spec=_SCALED)
+DEPLOYMENT_FIELDS: Fields = object_fields(
+    spec={**_SCALED, **dict.fromkeys(("strategy", "revisionHistoryLimit", "progressDeadlineSeconds", "paused"))}
+)
 
 _MOST_REPLICAS = 1000
 
@@ -28,8 +31,5 @@ def problems(manifest: Manifest) -> Iterator[Problem]:
     yield from label_problems(manifest, ("spec", "selector", "matchLabels"), spec["selector"].get("matchLabels") or {})
     labels = (template.get("metadata") or {}).get("labels") or {}
     yield from label_problems(manifest, ("spec", "template", "metadata", "labels"), labels)
-    restart = (template.get("spec") or {}).get("restartPolicy")
-    if restart not in (None, "Always"):
-        yield manifest.problem(("spec", "template", "spec", "restartPolicy"), "must be Always", restart)
     if template.get("spec"):
         yield from pod_spec_problems(manifest, ("spec", "template", "spec"), template["spec"])
