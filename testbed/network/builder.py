@@ -14,6 +14,7 @@ from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.loops import Loops
+from testbed.cluster.namespaces import create_namespaces
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch
@@ -76,6 +77,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         store = Store(admission=cluster_admission(plan.state.config))
         for wire in plan.objects:
             store.create(wire)
+        create_namespaces(store)
         server = undo.enter_context(_api_server(store))
         controller, proxy = controller_process(server.url), proxy_process(server.url)
         wiring = Wiring(plan, datapath)
