@@ -123,7 +123,11 @@ def _daemon_set(wire: JsonObject) -> None:
 
 
 def _rolling(strategy: Any, parameters: JsonObject) -> None:
-    if isinstance(strategy, dict) and strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+    if not isinstance(strategy, dict):
+        return
+    if strategy.setdefault("type", "RollingUpdate") != "RollingUpdate":
+        strategy.pop("rollingUpdate", None)  # what is left of the strategy before
+    else:
         rolling = strategy.get("rollingUpdate")
         if rolling is None:
             rolling = strategy["rollingUpdate"] = {}
