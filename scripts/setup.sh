@@ -79,6 +79,12 @@ step "Ryu, built from source"
 constraints=$PWD/requirements/build-constraints.txt
 PIP_CONSTRAINT=$constraints PIP_BUILD_CONSTRAINT=$constraints \
   "${pip[@]}" install --quiet --use-pep517 --require-hashes --no-deps -r requirements/ryu.lock
+# Where another kubectl is installed, the tests run Debian's, too: it is of another generation.
+if ! dpkg -s kubernetes-client >/dev/null 2>&1; then
+  step "Debian's kubectl, for the tests, in .venv/kubernetes-client"
+  (cd .venv && apt-get download -q kubernetes-client && dpkg -x kubernetes-client_*.deb kubernetes-client \
+    && rm kubernetes-client_*.deb)
+fi
 step "the testbed itself"
 "${pip[@]}" install -q --no-deps --no-build-isolation -e .
 printf '%s\n' "$want" >"$stamp"
