@@ -19,7 +19,7 @@ from testbed.cluster.store import Store
 from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch
 from testbed.network.api_front import ApiFront
-from testbed.network.containers import Containers
+from testbed.network.containers import LOGS, Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.health_check import HealthChecks
@@ -27,11 +27,13 @@ from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.live_state import LiveState
 from testbed.network.load_balancer_routes import LoadBalancerRoutes
+from testbed.network.log_times import LogTimes
 from testbed.network.mininet_view import mininet_view
 from testbed.network.openvswitch import Datapath, VSwitch
 from testbed.network.place import Place
 from testbed.network.places import make_places
 from testbed.network.plan import Plan, make_plan
+from testbed.network.pod_access import RunningPods
 from testbed.network.service_agent import ServiceAgent
 from testbed.network.testbed import Testbed
 from testbed.network.wiring import CONTROLLER_ADDRESS, Wiring, switch_ports
@@ -93,6 +95,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         # So does the parent of the pods' processes.
         containers = Containers()
         containers.start()
+        log_times = undo.enter_context(LogTimes(LOGS))
         wiring.build(progress.advance)
         progress.advance("controller")
         controller.wait_listening()
@@ -112,6 +115,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         undo.callback(ending.kill, list(switches.values()))
         progress.advance("flows")
         places = make_places(plan)
+        server.pods = pods = RunningPods(store, places, containers, log_times)
         undo.callback(lambda: _remove_places(places.values()))
         undo.callback(containers.stop)
         net = mininet_view(plan, places)
@@ -159,7 +163,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         kubelet.start()
         testbed.wait_at_rest()
         if door is not None:
-            for_people = undo.enter_context(_api_server(store, door.token))
+            for_people = undo.enter_context(_api_server(store, door.token, pods))
             undo.enter_context(ApiFront(door.listener, door.tls, (LOOPBACK, for_people.tcp_port)))
         progress.advance()
         progress.finish()
@@ -176,9 +180,9 @@ def _remove_places(places: Iterable[Place]) -> None:
 
 
 @contextmanager
-def _api_server(store: Store, token: str | None = None) -> Iterator[ApiServer]:
+def _api_server(store: Store, token: str | None = None, pods: RunningPods | None = None) -> Iterator[ApiServer]:
     listener = socket.create_server((LOOPBACK, 0))
-    with ApiServer(store, listener, token=token) as server:
+    with ApiServer(store, listener, token=token, pods=pods) as server:
         yield server
 
 

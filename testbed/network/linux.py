@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -18,6 +19,8 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
 MS_RDONLY, MS_REMOUNT = 0x1, 0x20
+
+IN_MODIFY, IN_CREATE, IN_DELETE, IN_Q_OVERFLOW = 0x2, 0x100, 0x200, 0x4000
 
 _PR_SET_PDEATHSIG = 1
 _MNT_DETACH = 2
@@ -57,6 +60,18 @@ def unmount_lazily(target: str) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """Make a mount the root of the calling process's mount namespace (pivot_root(2))."""
     _check(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
+
+
+def inotify(folder: Path, events: int) -> int:
+    """A file descriptor that tells of events in a folder (inotify(7)); the caller closes it."""
+    fd: int = _libc.inotify_init1(os.O_CLOEXEC)
+    _check(fd, "inotify_init1")
+    try:
+        _check(_libc.inotify_add_watch(fd, os.fsencode(folder), events), f"inotify_add_watch {folder}")
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def sethostname(name: str) -> None:

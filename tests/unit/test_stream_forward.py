@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from kubernetes import client as kubernetes
@@ -81,14 +81,16 @@ def there_and_back(port: int, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
 
         def send() -> None:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            with suppress(OSError):
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
 
         sender = threading.Thread(target=send)
         sender.start()
         got = bytearray()
-        while piece := connection.recv(65536):
-            got += piece
+        with suppress(ConnectionResetError):  # kubectl's, when the pod's end is gone
+            while piece := connection.recv(65536):
+                got += piece
         sender.join()
         return bytes(got)
 

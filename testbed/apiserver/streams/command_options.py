@@ -69,6 +69,12 @@ def attempt(work: Callable[[], JsonObject | None]) -> JsonObject | None:
     """The status that some work returns, or that of the error it ends with."""
     try:
         return work()
+    except FileNotFoundError as error:
+        return _not_executed(f'exec: "{error.filename}": executable file not found in $PATH')
     except (ApiError, OSError) as error:
-        text = f"error executing command in container: {error}"
-        return ApiError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}).status()
+        return _not_executed(str(error))
+
+
+def _not_executed(why: str) -> JsonObject:
+    text = f"error executing command in container: {why}"
+    return ApiError(f"Internal error occurred: {text}", {"causes": [{"message": text}]}).status()
