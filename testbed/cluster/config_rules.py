@@ -35,19 +35,19 @@ def config_problems(wire: JsonObject) -> Iterator[FieldProblem]:
             continue
         for name, text in entries.items():
             if not _KEY.fullmatch(str(name)) or name in (".", ".."):
-                yield FieldProblem(f"{part}.{name}", "is not a key", str(name), _KEY_FORM)
+                yield FieldProblem(part, f'"{name}" is not a key', str(name), _KEY_FORM)
             if not isinstance(text, str):
-                yield FieldProblem(f"{part}.{name}", "must be text", str(text))
+                yield FieldProblem(part, f'"{name}" must be text', str(text))
                 continue
             size += len(text)
             if part == encoded and not _is_base64(text):
-                yield FieldProblem(f"{part}.{name}", "is not base64", text[:40])
+                yield FieldProblem(part, f'"{name}" is not base64', text[:40])
     if size > _MOST_BYTES:
         yield FieldProblem("data", "is too large", str(size), f"at most {_MOST_BYTES} bytes")
     given = {**(wire.get("data") or {}), **(wire.get("stringData") or {})} if wire["kind"] == "Secret" else {}
     for name in _REQUIRED.get(str(wire.get("type")), ()):
         if name not in given:
-            yield FieldProblem(f"data.{name}", f"is required in a Secret of the type {wire['type']}")
+            yield FieldProblem("data", f'"{name}" is required in a Secret of the type {wire["type"]}')
 
 
 def config_change_problems(new: JsonObject, old: JsonObject) -> Iterator[FieldProblem]:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cluster.field_problem import FieldProblem
+from testbed.cluster.jobs import wanted_now
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, object_namespace
 from testbed.cluster.services import SERVICE_NAME_LABEL
+from testbed.cluster.workload_rules import WORKLOADS
 from testbed.errors import Problem
 from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
@@ -83,11 +85,13 @@ def pod_template(manifest: Manifest) -> tuple[FieldPath, JsonObject] | None:
     """The pod that the object is or makes, with the path to it; None for a kind that has to do with no pods."""
     if manifest.kind == "Pod":
         return (), manifest.object
-    if manifest.kind in ("Deployment", "ReplicaSet"):
+    if manifest.kind in WORKLOADS:
         return ("spec", "template"), manifest.spec["template"]
     return None
 
 
 def replica_count(manifest: Manifest) -> int:
-    """How many pods the object is or makes."""
-    return 1 if manifest.kind == "Pod" else int(manifest.spec.get("replicas", 1))
+    """How many pods the object is or makes: of a DaemonSet one, as far as can be told without the nodes."""
+    if manifest.kind == "Job":
+        return wanted_now(manifest.object, 0)
+    return 1 if manifest.kind in ("Pod", "DaemonSet") else int(manifest.spec.get("replicas", 1))

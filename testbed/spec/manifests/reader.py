@@ -14,6 +14,8 @@ from testbed.spec.manifests.schemas import schema_problems
 from testbed.spec.nearest import nearest, suggestion
 from testbed.spec.source import Document, FieldPath, read_documents, read_text
 
+_CLUSTER_WIDE = ("Namespace", "IngressClass")
+
 
 def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]]:
     """The sound objects of a manifest file, every problem, and warnings."""
@@ -33,6 +35,8 @@ def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]
                 manifests.append(manifest)
                 kind = BY_TYPE[str(manifest.object["apiVersion"]), manifest.kind]
                 warnings += fields_without_effect(manifest, kind.fields)
+                if manifest.kind == "NetworkPolicy":
+                    warnings.append(str(manifest.problem(("spec",), "is stored, and not enforced by this version")))
     return manifests, problems, warnings
 
 
@@ -41,7 +45,7 @@ def distinct_objects(manifests: list[Manifest]) -> tuple[list[Manifest], list[Pr
     first: dict[tuple[str, str, str], Manifest] = {}
     problems = []
     for manifest in manifests:
-        namespace = "" if manifest.kind == "Namespace" else manifest.namespace
+        namespace = "" if manifest.kind in _CLUSTER_WIDE else manifest.namespace
         earlier = first.setdefault((manifest.kind, namespace, manifest.name), manifest)
         if earlier is not manifest:
             where = f" in namespace {namespace}" if namespace else ""
