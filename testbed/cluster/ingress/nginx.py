@@ -134,6 +134,12 @@ def _servers(servers: Iterable[Server], files: Files) -> Iterator[str]:
         yield f"        ssl_certificate_key {files.certificate(server.certificate)};"
         for location in server.locations:
             yield from (f"        {line}" for line in _location(location))
+        if any(location.backend is not None for location in server.locations):
+            # Where a worker that is about to end passes requests on; each is the last one of its connection.
+            yield "        location @last {"
+            yield "            keepalive_timeout 0;"
+            yield "            proxy_pass http://endpoints;"
+            yield "        }"
         if not any(location.match == Match("prefix", "/") for location in server.locations):
             yield "        location / {"
             yield "            return 404;"
@@ -162,7 +168,7 @@ def _location(location: Location) -> Iterator[str]:
         yield f"    set $backend {_quoted(location.backend.key)};"
         if location.rewrite:
             yield f"    rewrite {_quoted(f'(?i){location.match.path}')} {_quoted(location.rewrite)} break;"
-        yield '    rewrite_by_lua_block { require("ingress_endpoints").refuse_without() }'
+        yield '    rewrite_by_lua_block { require("ingress_endpoints").admit() }'
         yield "    proxy_pass http://endpoints;"
     yield "}"
 

@@ -6,8 +6,11 @@
 local balancer = require "ngx.balancer"
 local shared = ngx.shared.endpoints
 
--- As ingress-nginx (proxy-next-upstream-tries).
+-- Of how many endpoints a request is tried at least, as ingress-nginx (proxy-next-upstream-tries).
 local TRIES = 3
+
+-- The configuration of this worker.
+local own_version
 
 local M = {}
 
@@ -41,7 +44,9 @@ end
 -- Note for M.state() that a worker of this configuration takes connections, until it is told to end.
 function M.enlist(version)
     local key = "worker " .. ngx.worker.pid()
+    own_version = version
     shared:set(key, version)
+    shared:set("newest", version)
     -- A timer that never comes to its time: nginx runs it when the worker begins to end.
     local function leave(premature)
         if premature then
@@ -99,9 +104,15 @@ local function endpoints_of(backend)
 end
 
 -- 503 for a backend without endpoints, before a connection is tried.
-function M.refuse_without()
+--
+-- nginx's master lets old workers go on for 100 ms after it has started new ones, and then they close what is idle. A
+-- request could meet that end half-way, so until then they say so: their answers carry "Connection: close".
+function M.admit()
     if #endpoints_of(ngx.var.backend) == 0 then
         return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
+    end
+    if shared:get("newest") ~= own_version then
+        return ngx.exec("@last")
     end
 end
 
@@ -115,7 +126,8 @@ function M.balance()
     if not tried then
         tried = {}
         ngx.ctx.tried = tried
-        balancer.set_more_tries(TRIES - 1)
+        -- Several may have gone at once, and nobody has said so yet.
+        balancer.set_more_tries(math.max(TRIES, #endpoints) - 1)
     end
     local chosen
     for _ = 1, #endpoints do
