@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from testbed.doctor.facts import DatapathWish
 from testbed.doctor.needs import Needs
-from testbed.spec.images import container_argv
+from testbed.spec.images import UnknownImage, container_argv
 
 if TYPE_CHECKING:
     from testbed.spec.checked import CheckedExperiment
@@ -59,8 +59,11 @@ def _proxy_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
 
 def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]:
     for whose, spec in checked.pod_specs():
-        for container in spec.get("containers", ()):
-            argv = container_argv(container)
+        for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+            try:
+                argv = container_argv(container)
+            except UnknownImage:  # a warning was given; the pod will say so itself
+                continue
             if argv:
                 yield argv[0], f"container {container['name']} of {whose}"
     if checked.wants_dns:

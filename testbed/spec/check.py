@@ -14,7 +14,7 @@ from testbed.spec.check_placement import dns_problems, place, scale_problems
 from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems, program_problems
 from testbed.spec.check_services import allocation_problems, service_problems, service_warnings
 from testbed.spec.checked import CheckedExperiment
-from testbed.spec.manifests import Manifest, distinct_objects, read_manifests
+from testbed.spec.manifests import Manifest, distinct_objects, read_manifests, unknown_images
 from testbed.spec.models import Experiment
 from testbed.spec.parts import Parts
 from testbed.spec.source import Document, FieldPath
@@ -48,6 +48,12 @@ def check(
         problems += event_problems(document, parts.probes, manifests)
         problems += program_problems(document, parts.probes, parts.builds, manifests)
         warnings += service_warnings(manifests)
+    # Who keeps a cluster to look at may bring the image later; a measurement would only measure its absence.
+    unknown = [problem for manifest in manifests for problem in unknown_images(manifest)]
+    if value.get("probes"):
+        problems += unknown
+    else:
+        warnings += map(str, unknown)
 
     built, objects = _clusters(document, parts, manifests, problems)
     problems += duplicate_problems(document, names)

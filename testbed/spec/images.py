@@ -9,17 +9,21 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from testbed.spec.source import parse_value
+from testbed.errors import InputError, Problem
+from testbed.spec.nearest import suggestion
+from testbed.spec.source import Document, parse_value, read_documents, read_text
 
 CATALOGUE_FILE = Path(__file__).with_name("images.yaml")
 PROGRAMS = Path(__file__).parents[1] / "network" / "programs"
 
+_LISTS = ("entrypoint", "args", "prefix")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_.-][A-Za-z0-9_.-]*)\)")
 
 
@@ -35,6 +39,10 @@ class Image:
     process: bool = True
     package: str = ""
 
+    def tagged(self, tag: str) -> Image:
+        """The image of this tag."""
+        return replace(self, entrypoint=tuple(word.replace("{tag}", tag) for word in self.entrypoint))
+
 
 class UnknownImage(ValueError):
     """A container has no command, and its image is not in the catalogue."""
@@ -49,10 +57,71 @@ class UnavailableImage(Exception):
     """An image cannot be run on this machine; the text says what to do."""
 
 
-@cache
 def catalogue() -> Mapping[str, Image]:
-    """All known images by name, in the order of the file."""
-    entries = parse_value(CATALOGUE_FILE.read_text())
+    """All known images by name: those of :func:`use_catalogue`, otherwise the testbed's own."""
+    return _in_use[-1] if _in_use else load_catalogue(None)
+
+
+def use_catalogue(images: Mapping[str, Image]) -> None:
+    """From here on these are the images that this process, and the box that it starts, knows."""
+    _in_use[:] = [images]
+
+
+@cache
+def load_catalogue(extra: Path | None) -> Mapping[str, Image]:
+    """The images of a file of the user's, before the testbed's own, in the order of the files.
+
+    Raises InputError with everything that is wrong in the file.
+    """
+    own = {name: _image(name, entry) for name, entry in parse_value(CATALOGUE_FILE.read_text()).items()}
+    if extra is None:
+        return own
+    text = read_text(extra)
+    if isinstance(text, Problem):
+        raise InputError([text])
+    documents, problems = read_documents(text, str(extra))
+    if len(documents) != 1 and not problems:
+        problems.append(Problem(str(extra), 0, "", "must be one YAML document that maps images to programs"))
+    for document in documents:
+        problems += _catalogue_problems(document)
+    if problems:
+        raise InputError(problems)
+    users = {name: _image(name, entry) for name, entry in documents[0].value.items()}
+    return {**users, **{name: image for name, image in own.items() if name not in users}}
+
+
+_in_use: list[Mapping[str, Image]] = []
+_TEXTS = ("about", "package")
+
+
+def _catalogue_problems(document: Document) -> Iterator[Problem]:
+    """What is wrong in a catalogue of the user's."""
+    if not isinstance(document.value, dict):
+        yield document.problem((), "must map images to programs", document.value)
+        return
+    known = (*_LISTS, *_TEXTS, "process")
+    for name, entry in document.value.items():
+        if not _NAME.fullmatch(name):
+            yield document.problem((name,), "is not the end of an image's name", name, "no registry, tag or digest")
+        if not isinstance(entry, dict):
+            yield document.problem((name,), "must be a mapping", entry, ", ".join(known))
+            continue
+        for field, value in entry.items():
+            if field not in known:
+                yield document.problem(
+                    (name, field), f"unknown field{suggestion(field, known)}", allowed=", ".join(known)
+                )
+            elif field in _LISTS and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+                yield document.problem((name, field), "must be a list of words (numbers in quotes)", value)
+            elif field in _TEXTS and not isinstance(value, str):
+                yield document.problem((name, field), "must be text", value)
+            elif field == "process" and not isinstance(value, bool):
+                yield document.problem((name, field), "must be true or false", value)
+        if not entry.get("entrypoint") and not entry.get("args") and entry.get("process", True):
+            yield document.problem((name,), "needs an entrypoint or args, or process: false")
+
+
+def _image(name: str, entry: Mapping[str, Any]) -> Image:
     places = {"{python}": sys.executable, "{programs}": str(PROGRAMS)}
 
     def filled(words: list[str]) -> tuple[str, ...]:
@@ -60,18 +129,15 @@ def catalogue() -> Mapping[str, Image]:
             words = [word.replace(place, path) for word in words]
         return tuple(words)
 
-    return {
-        name: Image(
-            name,
-            entry["about"],
-            filled(entry.get("entrypoint", [])),
-            filled(entry.get("args", [])),
-            filled(entry.get("prefix", [])),
-            entry.get("process", True),
-            entry.get("package", ""),
-        )
-        for name, entry in entries.items()
-    }
+    return Image(
+        name,
+        entry.get("about", ""),
+        filled(entry.get("entrypoint", [])),
+        filled(entry.get("args", [])),
+        filled(entry.get("prefix", [])),
+        entry.get("process", True),
+        entry.get("package", ""),
+    )
 
 
 def find_image(reference: str) -> Image | None:
@@ -91,6 +157,11 @@ def image_name(reference: str) -> str:
     return reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 
+def image_tag(reference: str) -> str:
+    """An image's tag: ``latest`` where it has none."""
+    return reference.partition("@")[0].rpartition("/")[2].partition(":")[2] or "latest"
+
+
 def container_argv(container: Mapping[str, Any], variables: Mapping[str, str] | None = None) -> list[str] | None:
     """The command line of a container of a v1 Pod; None for an image that runs no process.
 
@@ -102,6 +173,8 @@ def container_argv(container: Mapping[str, Any], variables: Mapping[str, str] | 
     args = [str(word) for word in container.get("args") or ()]
     if image and not image.process and not command:
         return None
+    if image:
+        image = image.tagged(image_tag(str(container.get("image") or "")))
     if command:
         prefix = image.prefix if image and "/" not in command[0] else ()
         words = [*prefix, *command, *args]

@@ -146,7 +146,7 @@ probes: [{kind: udp_rr}]
 
 def test_fields_without_effect_are_warned_of(tmp_path: Path) -> None:
     pod = POD % "a" + "  # comment\n"
-    pod = pod.replace("image: pause}]", "image: pause, resources: {}}], restartPolicy: Never")
+    pod = pod.replace("image: pause}]", "image: pause, tty: true}], priority: 3")
     file = write(
         tmp_path,
         "topology: {name: single_switch}\nmanifests: [pods.yaml]\nprobes: [{kind: flow_count}]\nrounds: 3\n",
@@ -154,8 +154,8 @@ def test_fields_without_effect_are_warned_of(tmp_path: Path) -> None:
     )
     warnings = load_experiment(file).warnings
     assert [warning.partition(": ")[2].partition("\n")[0] for warning in warnings] == [
-        "spec.restartPolicy: has no effect here",
-        "spec.containers[0].resources: has no effect here",
+        "spec.priority: has no effect here",
+        "spec.containers[0].tty: has no effect here",
         "rounds: fewer than 8 rounds: every verdict will be inconclusive",
     ]
 
@@ -263,6 +263,7 @@ def test_the_docs_list_every_topology_and_image() -> None:
             assert re.search(default_and_range, row.group()), f"{name}: {parameter}"
         for role in topology.ROLES:
             assert f"`{role}`" in row.group()
+    text = (PROJECT / "docs" / "pods.md").read_text()
     for image in catalogue():
         assert f"| `{image}` |" in text
 

@@ -149,11 +149,13 @@ def test_what_finds_nobody_is_warned_of(tmp_path: Path) -> None:
 
 def test_fields_without_effect_are_warned_of_in_every_kind(tmp_path: Path) -> None:
     more = WEB.replace("spec: {selector: {app: web}, ", "spec: {selector: {app: web}, externalIPs: [192.0.2.7], ")
-    more = more.replace("periodSeconds: 1}", "periodSeconds: 1, terminationGracePeriodSeconds: 3}")
+    more = more.replace(
+        "          readinessProbe:", "          securityContext: {runAsUser: 5}\n          readinessProbe:"
+    )
     more += BY_HAND.replace("addresses: [192.0.2.1]", "addresses: [192.0.2.1], hints: {}")
     warnings = load(tmp_path, more, HTTP).warnings
     assert [warning.partition(": ")[2] for warning in warnings] == [
-        "spec.template.spec.containers[0].readinessProbe.terminationGracePeriodSeconds: has no effect here",
+        "spec.template.spec.containers[0].securityContext: has no effect here",
         "spec.externalIPs: has no effect here",
         "endpoints[0].hints: has no effect here",
     ]

@@ -115,7 +115,7 @@ def test_a_container_runs_what_kubernetes_would_run(container: dict[str, Any], a
 
 
 def test_the_whoami_image_runs_with_the_testbeds_python() -> None:
-    argv = container_argv({"image": "traefik/whoami:v1"})
+    argv = container_argv({"image": "jwilder/whoami:v1"})
     assert argv is not None
     assert argv[0] == sys.executable
     assert argv[1].endswith("/whoami.py")
@@ -123,9 +123,9 @@ def test_the_whoami_image_runs_with_the_testbeds_python() -> None:
 
 def test_an_unknown_image_without_a_command_names_the_known_ones() -> None:
     with pytest.raises(UnknownImage) as caught:
-        container_argv({"image": "redis:7"})
-    assert caught.value.image == "redis:7"
-    assert set(caught.value.known) == {"pause", "nginx", "busybox", "whoami", "iperf3", "sockperf", "cluster-dns"}
+        container_argv({"image": "mongo:7"})
+    assert caught.value.image == "mongo:7"
+    assert {"pause", "nginx", "busybox", "whoami"} <= set(caught.value.known)
 
 
 def test_an_environment_refers_to_what_stands_before_it() -> None:

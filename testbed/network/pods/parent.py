@@ -39,7 +39,7 @@ _NAMESPACES = {
 _FOLDER = Path("/run/pods")
 _PROGRAMS = Path(__file__).parents[1] / "programs"
 # Programs that are started by a fork.
-_FORKED = ("whoami", "tomcat", "echo_server")
+_FORKED = ("whoami", "welcome", "echo_server", "three_tiers")
 
 
 class Parent:

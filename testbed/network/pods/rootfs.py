@@ -62,6 +62,8 @@ class RootFilesystem:
         with suppress(OSError):
             linux.mount("sysfs", "/sys", "sysfs", _SYSFS)
         for mount in mounts:
+            if self.has_overlay and not Path(mount.target).exists():
+                _make_room(Path("/"), mount)  # below another mount, such as /run
             linux.mount(mount.source, mount.target, flags=linux.MS_BIND | linux.MS_REC)
             if mount.read_only:
                 linux.mount("none", mount.target, flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
@@ -96,7 +98,7 @@ class RootFilesystem:
 
 def _make_room(upper: Path, mount: Mount) -> None:
     """Something to mount over, in the layer: root of a user namespace may not make it in the machine's folders."""
-    room = upper / mount.target.lstrip("/")
+    room = upper / str(Path(mount.target).resolve()).lstrip("/")
     if Path(mount.source).is_dir():
         room.mkdir(parents=True, exist_ok=True)
     else:

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
 _MAX_HEAD_BYTES, _MAX_BODY_BYTES = 65536, 1 << 24
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 413: "Content Too Large", 431: "Header Too Large"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    413: "Content Too Large",
+    431: "Header Too Large",
+    502: "Bad Gateway",
+}
 
 
 @dataclass(frozen=True)

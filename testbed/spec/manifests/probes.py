@@ -1,4 +1,4 @@
-"""A container's readiness probe
+"""A container's probes
 (https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/)."""
 
 from __future__ import annotations
@@ -26,20 +26,26 @@ _MINIMUM = {
 }
 _MAXIMUM = 2**31 - 1
 
-READINESS_FIELDS: Fields = {
+PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
+
+PROBE_FIELDS: Fields = {
     "httpGet": dict.fromkeys(("path", "port", "host", "scheme", "httpHeaders")),
     "tcpSocket": dict.fromkeys(("port", "host")),
     "exec": dict.fromkeys(("command",)),
-    **dict.fromkeys(_MINIMUM),
+    **dict.fromkeys((*_MINIMUM, "terminationGracePeriodSeconds")),
 }
 
 
-def readiness_problems(manifest: Manifest, path: FieldPath, container: JsonObject) -> Iterator[Problem]:
-    """The ``readinessProbe`` of the container at ``path``; none without one."""
-    probe = container.get("readinessProbe")
-    if probe is None:
-        return
-    here: FieldPath = (*path, "readinessProbe")
+def probe_problems(manifest: Manifest, path: FieldPath, container: JsonObject) -> Iterator[Problem]:
+    """The probes of the container at ``path``."""
+    for name in PROBES:
+        if container.get(name) is not None:
+            yield from _problems(manifest, (*path, name), container, container[name])
+
+
+def _problems(manifest: Manifest, here: FieldPath, container: JsonObject, probe: JsonObject) -> Iterator[Problem]:
+    if here[-1] != "readinessProbe" and probe.get("successThreshold", 1) != 1:
+        yield manifest.problem((*here, "successThreshold"), "must be 1 here", probe["successThreshold"])
     if "grpc" in probe:
         yield manifest.problem((*here, "grpc"), "is not supported", allowed=names_text(_HANDLERS))
     given = [name for name in (*_HANDLERS, "grpc") if name in probe]
