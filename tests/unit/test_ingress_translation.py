@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.cluster.ingress.controllers import ingress_addresses, is_controller
+from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.ingress.endpoints import endpoints_text
 from testbed.cluster.ingress.nginx import Files, configuration
 from testbed.cluster.ingress.values import Backend, Match
+from testbed.cluster.kinds import INGRESS_CLASS
+from testbed.cluster.store import Store
 from tests.unit.cluster_objects import endpoint_slice
 from tests.unit.ingress_objects import CLASS, findings, ingress, path, rule, translated
 
@@ -74,6 +77,28 @@ def test_classes() -> None:
     assert "there is no IngressClass other" in findings(translated(ingress("x", one, ingressClassName="other")))[0][2]
     annotated = {**bare, "metadata": {**bare["metadata"], "annotations": {"kubernetes.io/ingress.class": "nginx"}}}
     assert _hosts(annotated, classes=()) == {"a.example": ["default/bare"]}
+
+
+def test_an_ingress_without_class_is_given_the_default_one() -> None:
+    store = Store(admission=default_class_admission())
+    one = rule("a.example", path("Prefix", "/", "web"))
+    bare = ingress("bare", one)
+    del bare["spec"]["ingressClassName"]
+    default = {"ingressclass.kubernetes.io/is-default-class": "true"}
+
+    def class_of(name: str, **metadata: Any) -> str | None:
+        wire = {**bare, "metadata": {"name": name, **metadata}}
+        given: str | None = store.create(wire)["spec"].get("ingressClassName")
+        return given
+
+    store.create(CLASS)
+    assert class_of("before") is None
+    store.patch(INGRESS_CLASS, "nginx", {"metadata": {"annotations": default}})
+    assert class_of("after") == "nginx"
+    assert class_of("annotated", annotations={"kubernetes.io/ingress.class": "haproxy"}) is None
+    assert store.create(ingress("named", one, ingressClassName="other"))["spec"]["ingressClassName"] == "other"
+    store.delete(INGRESS_CLASS, "nginx")
+    assert class_of("later") is None
 
 
 def test_the_older_of_two_ingresses_has_a_path() -> None:

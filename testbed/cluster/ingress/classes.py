@@ -8,7 +8,7 @@ from typing import NamedTuple
 from testbed.cluster.objects import JsonObject, object_name
 
 CONTROLLER = "k8s.io/ingress-nginx"
-_CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 _DEFAULT_ANNOTATION = "ingressclass.kubernetes.io/is-default-class"
 _ANNOTATED_CLASS = "nginx"  # what ingress-nginx takes unless it is told otherwise (--ingress-class)
 
@@ -25,13 +25,13 @@ def class_verdict(ingress: JsonObject, classes: Iterable[JsonObject]) -> Verdict
 
     The annotation goes before the field, as in ingress-nginx; an Ingress with neither has the default class.
     """
-    annotated = (ingress["metadata"].get("annotations") or {}).get(_CLASS_ANNOTATION)
+    annotated = (ingress["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION)
     if annotated:
         return Verdict(annotated == _ANNOTATED_CLASS)
     by_name = {object_name(wire): wire for wire in classes}
     name = (ingress.get("spec") or {}).get("ingressClassName")
     if name is None:
-        if any(_is_default(wire) and _is_ours(wire) for wire in by_name.values()):
+        if any(is_default(wire) and _is_ours(wire) for wire in by_name.values()):
             return Verdict(True)
         return Verdict(False, "it names no ingressClassName, and no IngressClass is the default")
     if name not in by_name:
@@ -43,5 +43,6 @@ def _is_ours(ingress_class: JsonObject) -> bool:
     return (ingress_class.get("spec") or {}).get("controller") == CONTROLLER
 
 
-def _is_default(ingress_class: JsonObject) -> bool:
+def is_default(ingress_class: JsonObject) -> bool:
+    """Whether Ingresses that name no class have this one."""
     return (ingress_class["metadata"].get("annotations") or {}).get(_DEFAULT_ANNOTATION) == "true"
