@@ -8,6 +8,7 @@ from testbed.cluster import identity
 from testbed.cluster.config_rules import config_change_problems, config_problems
 from testbed.cluster.defaulting import set_defaults
 from testbed.cluster.field_problem import FieldProblem
+from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.jobs import JOB_UID_LABELS
 from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, SECRET, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
@@ -30,10 +31,11 @@ _POD_ADDRESSES = ("hostIP", "podIP", "podIPs")
 
 def cluster_admission(config: NetworkConfig) -> Admission:
     """The hook for :class:`testbed.cluster.store.Store`, for a store that has no Services yet."""
-    admit_service = service_admission(config)
+    admit_service, admit_ingress = service_admission(config), default_class_admission()
 
     def admit(kind: Kind, old: JsonObject | None, new: JsonObject | None) -> None:
         admit_service(kind, old, new)
+        admit_ingress(kind, old, new)
         if new is None:
             return
         problems: list[FieldProblem] = []
