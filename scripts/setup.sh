@@ -17,6 +17,7 @@ needs=(
   "/usr/sbin/conntrack conntrack"
   "/usr/sbin/ethtool ethtool"
   "/usr/sbin/nginx nginx-light"
+  "/usr/lib/nginx/modules/ngx_http_lua_module.so libnginx-mod-http-lua"
   "/usr/bin/busybox busybox"
   "/usr/bin/unshare util-linux"
   "/usr/sbin/knotd knot"
