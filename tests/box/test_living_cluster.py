@@ -72,7 +72,8 @@ def up(user: str, folder: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize("user", USERS)
 def test_a_cluster_in_the_background_is_driven_by_kubectl_and_entered(user: str, folder: Path) -> None:
-    kubeconfig = up(user, folder, "single_switch", "-f", SMOKE_PODS, "--name", "lab")
+    (folder / "images.yaml").write_text("waiter: {about: it waits, entrypoint: [busybox, sleep, '1000']}\n")
+    kubeconfig = up(user, folder, "single_switch", "-f", SMOKE_PODS, "--images", "images.yaml", "--name", "lab")
     assert stat.S_IMODE(Path(kubeconfig).stat().st_mode) == 0o600
 
     nodes = kubectl(user, folder, kubeconfig, "get", "nodes", "-o", "name")
@@ -84,7 +85,7 @@ def test_a_cluster_in_the_background_is_driven_by_kubectl_and_entered(user: str,
     assert refused.returncode == 1 and "Unauthorized" in refused.stderr, told(refused)
 
     # A pod that is made later can be entered, too; its standard input is not touched on the way.
-    made = kubectl(user, folder, kubeconfig, "run", "later", "--image=busybox", "--command", "--", "sleep", "1000")
+    made = kubectl(user, folder, kubeconfig, "run", "later", "--image=example.org/waiter:1")
     assert made.returncode == 0, told(made)
     ready = kubectl(user, folder, kubeconfig, "wait", "--for=condition=Ready", "pod/later", "--timeout=30s")
     assert ready.returncode == 0, told(ready)

@@ -171,6 +171,17 @@ def test_graph_draws_into_the_file_that_was_named(tmp_path: Path, capsys: pytest
     assert "<svg" in picture.read_text()
 
 
+def test_up_tells_what_is_wrong_in_a_catalogue_before_anything_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images.yaml"
+    images.write_text("mine: {entrypiont: [x]}\nother: 3\n")
+    assert execute(["up", "single_switch", "--images", str(images)]) == 2
+    error = capsys.readouterr().err
+    assert f"{images}:1: mine.entrypiont" in error
+    assert error.endswith("3 problems in 1 file\n")  # it has no entrypoint either
+
+
 def test_run_stops_before_building_when_the_file_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "results"
     assert execute(["run", SMOKE, "--set", "rownds=3", "-o", str(output)]) == 2
