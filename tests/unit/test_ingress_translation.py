@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from testbed.cluster.ingress.nginx import Files, configuration
 from testbed.cluster.ingress.values import Backend, Match
 from testbed.cluster.kinds import INGRESS_CLASS
 from testbed.cluster.store import Store
+from testbed.spec.manifests import pod_template, read_manifests
 from tests.unit.cluster_objects import endpoint_slice
 from tests.unit.ingress_objects import CLASS, findings, ingress, path, rule, translated
 
+ADDONS = Path(__file__).parents[2] / "testbed" / "addons"
 FILES = Files(
     "/run/ingress-nginx/x",
     "/lua",
@@ -219,3 +222,11 @@ def test_nginx_can_read_whatever_paths_are_written(
         ["/usr/sbin/nginx", "-e", "stderr", "-t", "-c", str(directory / "nginx.conf")], capture_output=True, text=True
     )
     assert done.returncode == 0, (done.stderr, text)
+
+
+@pytest.mark.parametrize("name", ["ingress-nginx", "ingress-nginx-nodeport"])
+def test_the_ready_made_manifests_have_nothing_without_effect(name: str) -> None:
+    manifests, problems, warnings = read_manifests(ADDONS / f"{name}.yaml")
+    assert (problems, warnings) == ([], [])
+    (template,) = (template for one in manifests if (template := pod_template(one)))
+    assert is_controller(template[1])

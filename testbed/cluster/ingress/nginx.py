@@ -88,6 +88,10 @@ http {{
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:SSL:10m;
     ssl_session_tickets off;
+    # By a variable it is read when somebody asks for it, and not for every host that has none: that takes a millisecond.
+    map $host $own_certificate {{
+        default {own};
+    }}
 
     # For probes.
     server {{
@@ -119,7 +123,8 @@ def configuration(servers: Iterable[Server], files: Files) -> tuple[str, str]:
     """The text of nginx.conf, and its version: a digest of what the servers say."""
     body = "".join(f"\n{line}" if line else "\n" for line in _servers(servers, files))
     version = hashlib.sha256(body.encode()).hexdigest()[:16]
-    return f"{_HEAD.format(directory=files.directory, lua=files.lua, version=version)}{body}\n}}\n", version
+    head = _HEAD.format(directory=files.directory, lua=files.lua, version=version, own=files.certificate(None))
+    return f"{head}{body}\n}}\n", version
 
 
 def _servers(servers: Iterable[Server], files: Files) -> Iterator[str]:
@@ -130,8 +135,10 @@ def _servers(servers: Iterable[Server], files: Files) -> Iterator[str]:
         yield f"        listen 80{default};"
         yield f"        listen 443{default} ssl http2;"
         yield f"        server_name {_server_name(server.host)};"
-        yield f"        ssl_certificate {files.certificate(server.certificate)};"
-        yield f"        ssl_certificate_key {files.certificate(server.certificate)};"
+        has_own = server.certificate is not None or not server.host
+        certificate = files.certificate(server.certificate) if has_own else "$own_certificate"
+        yield f"        ssl_certificate {certificate};"
+        yield f"        ssl_certificate_key {certificate};"
         for location in server.locations:
             yield from (f"        {line}" for line in _location(location))
         if any(location.backend is not None for location in server.locations):

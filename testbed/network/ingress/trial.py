@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 _LIMIT_S = 20
+_MODULE_HINT = "nginx has no Lua here: apt-get install libnginx-mod-http-lua"
 
 
 def configuration_error(directory: Path, text: str) -> str:
@@ -20,5 +21,7 @@ def configuration_error(directory: Path, text: str) -> str:
         return f"nginx -t: {error}"
     if done.returncode == 0:
         return ""
+    if "http_lua_module.so" in done.stderr or "ndk_http_module.so" in done.stderr:
+        return _MODULE_HINT
     lines = [line for line in done.stderr.splitlines() if "[emerg]" in line] or done.stderr.splitlines()
     return lines[0].partition("[emerg] ")[2] or lines[0] if lines else f"nginx -t ended with {done.returncode}"
