@@ -45,10 +45,9 @@ def node_of(pod: JsonObject) -> str:
 def daemon_pod(daemon_set: JsonObject, node_name: str, taken: Container[str] = ()) -> JsonObject:
     """The pod for one node, bound there by affinity, so that the scheduler still looks for room. ``taken`` are names
     that it cannot have."""
-    base, attempt = object_name(daemon_set), 0
-    while (name := f"{base}-{safe_digest(f'{base} {node_name} {attempt}', 5)}") in taken:
+    base, digest, attempt = object_name(daemon_set), template_hash(daemon_set), 0
+    while (name := f"{base}-{safe_digest(f'{base} {node_name} {digest} {attempt}', 5)}") in taken:
         attempt += 1
-    digest = template_hash(daemon_set)
     pod = template_pod(daemon_set, daemon_set["spec"]["template"], name, {REVISION_HASH_LABEL: digest})
     spec = pod["spec"]
     only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node_name]}]}

@@ -29,23 +29,47 @@ _Ports = tuple[tuple[str, str, int, str], ...]  # port name, protocol, target po
 _Groups = dict[_Ports, dict[str, JsonObject]]  # endpoints by what identifies them, by the ports that they share
 
 
+class PodEndpoints:
+    """The endpoints of one Service as it is, made anew only for pods that have changed since the last time."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[JsonObject, _Ports, JsonObject | None]] = {}  # by the pod's name
+
+    def groups(self, service: JsonObject, pods: Iterable[JsonObject]) -> _Groups:
+        """The endpoints of the pods that the Service selects, by the ports that they share."""
+        selector = selector_of(service)
+        publish_all = service["spec"].get("publishNotReadyAddresses") is True
+        before, self._made = self._made, {}
+        groups: _Groups = {}
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            known = before.get(name)
+            if known is None or known[0] is not pod:
+                if is_selected(pod, selector) and is_endpoint(pod):
+                    known = pod, _pod_ports(pod, service), _pod_endpoint(pod, service, publish_all)
+                else:
+                    known = pod, (), None
+            self._made[name] = known
+            if known[2] is not None:
+                groups.setdefault(known[1], {})[name] = known[2]
+        return groups
+
+
 def endpoint_slices(
-    service: JsonObject, pods: Iterable[JsonObject], existing: Iterable[JsonObject] = ()
+    service: JsonObject,
+    pods: Iterable[JsonObject],
+    existing: Iterable[JsonObject] = (),
+    endpoints: PodEndpoints | None = None,
 ) -> list[JsonObject]:
     """The slices that a Service with a selector should have, sorted by name.
 
     ``pods`` are at least those that the Service selects in its namespace. ``existing`` are its slices as they are; one
     that need not change is returned as it is. A Service without selector, or of the type ExternalName, has none.
+    ``endpoints`` remembers what was made for the same Service before.
     """
-    selector = selector_of(service)
-    if not selector:
+    if not selector_of(service):
         return []
-    publish_all = service["spec"].get("publishNotReadyAddresses") is True
-    groups: _Groups = {}
-    for pod in pods:
-        if is_selected(pod, selector) and is_endpoint(pod):
-            endpoint = _pod_endpoint(pod, service, publish_all)
-            groups.setdefault(_pod_ports(pod, service), {})[object_name(pod)] = endpoint
+    groups = (PodEndpoints() if endpoints is None else endpoints).groups(service, pods)
     return _slices(service, MANAGED_BY, groups, existing)
 
 

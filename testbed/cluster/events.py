@@ -1,7 +1,8 @@
 """What the cluster tells of what it did: Events, as ``kubectl describe`` shows them.
 
 The wire form is core/v1 (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/). The same
-thing said again about the same object raises ``count`` instead of making another Event.
+thing said again about the same object raises ``count`` instead of making another Event. What differs only in its
+message is combined after ten of a kind, as Kubernetes' clients do: 500 new pods are not 500 Events of a ReplicaSet.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextlib import suppress
 from typing import Literal
 
@@ -20,6 +21,8 @@ from testbed.cluster.store import Store
 
 EventType = Literal["Normal", "Warning"]
 
+_COMBINED_AFTER = 10
+_COMBINED = "(combined from similar events): "
 _KEPT = 2000  # Events of one recorder; what is older is deleted, as Kubernetes does after an hour
 
 
@@ -31,29 +34,42 @@ class EventRecorder:
         self._lock = threading.Lock()
         # (involved uid or name, type, reason, message) -> (namespace, name, count), oldest first
         self._known: OrderedDict[tuple[str, str, str, str], tuple[str, str, int]] = OrderedDict()
+        self._similar: Counter[tuple[str, str, str]] = Counter()  # of those, how many differ in their message only
 
     def record(self, involved: JsonObject, event_type: EventType, reason: str, message: str) -> None:
         """Say something about an object; ``reason`` is one word in CamelCase, ``message`` a sentence."""
         metadata = involved["metadata"]
-        key = (f"{involved['kind']}/{metadata.get('uid') or object_name(involved)}", event_type, reason, message)
+        similar = f"{involved['kind']}/{metadata.get('uid') or object_name(involved)}", event_type, reason
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with self._lock:
+            key = (*similar, message)
+            if key not in self._known and self._similar[similar] >= _COMBINED_AFTER:
+                key, message = (*similar, _COMBINED), _COMBINED + message
             if key in self._known:
                 namespace, name, count = self._known[key]
                 self._known[key] = namespace, name, count + 1
                 self._known.move_to_end(key)
+                patch = {"message": message, "count": count + 1, "lastTimestamp": now}
                 with suppress(NotFound):  # deleted by a person, or with its Namespace
-                    self._store.patch(EVENT, name, {"count": count + 1, "lastTimestamp": now}, namespace)
+                    self._store.patch(EVENT, name, patch, namespace)
                     return
             namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
             name = f"{object_name(involved)}.{uuid.uuid4().hex[:16]}"
             with suppress(AlreadyExists):
                 self._store.create(self._event(involved, event_type, reason, message, namespace, name, now))
+            self._similar[similar] += key not in self._known
             self._known[key] = namespace, name, 1
             if len(self._known) > _KEPT:
-                _, (old_namespace, old_name, _) = self._known.popitem(last=False)
-                with suppress(NotFound):
-                    self._store.delete(EVENT, old_name, old_namespace)
+                self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        (involved, event_type, reason, _), (namespace, name, _) = self._known.popitem(last=False)
+        similar = involved, event_type, reason
+        self._similar[similar] -= 1
+        if not self._similar[similar]:
+            del self._similar[similar]
+        with suppress(NotFound):
+            self._store.delete(EVENT, name, namespace)
 
     def _event(
         self,

@@ -59,6 +59,8 @@ _FOLLOWED = (
 )
 
 
+_MUCH_S, _LONGEST_PAUSE_S = 0.002, 0.05
+
 _WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, POD)}
 
 
@@ -91,7 +93,7 @@ class Loops:
         self._loops: tuple[Loop, ...] = ()
         self._watch: Watch | None = None
         self._failure: Exception | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cluster-loops", daemon=True)
 
     def start(self) -> None:
@@ -101,7 +103,7 @@ class Loops:
 
     def stop(self) -> None:
         """Follow the store no longer. Idempotent."""
-        self._stopped = True
+        self._stopping.set()
         if self._watch is not None:
             self._watch.close()
             self._thread.join()
@@ -116,7 +118,7 @@ class Loops:
                 return
             if self._failure is not None:
                 raise RunError(f"the cluster's loops have failed: {self._failure!r}") from self._failure
-            if watch is None or self._stopped:
+            if watch is None or self._stopping.is_set():
                 raise RunError("the cluster's loops do not run")
             if time.monotonic() >= deadline:
                 raise RunError(f"the cluster's loops are not done within {timeout_s:g} s")
@@ -139,27 +141,35 @@ class Loops:
         before, self._watch = self._watch, watch
         if before is not None:
             before.close()
-        if self._stopped:
+        if self._stopping.is_set():
             watch.close()
 
     def _run(self) -> None:
         try:
-            while not self._stopped:
+            while not self._stopping.is_set():
                 assert self._watch is not None
                 try:
                     events = self._watch.next(self._wait_s())
                 except Expired:  # more changes at once than the store keeps
                     self._begin()
                     continue
+                started = time.monotonic()
                 for event in events:
                     self._take(event.type, event.object)
                 self._work()
                 self._watch.handled()
+                self._pause(time.monotonic() - started)
         except Exception as error:
             _log.exception("the cluster's loops have failed")
             self._failure = error
             assert self._watch is not None
             self._watch.close()
+
+    def _pause(self, busy_s: float) -> None:
+        """Where a round is much work, as in a Service of hundreds of pods, leave the processor to those who report the
+        changes: what they say meanwhile is one round instead of many."""
+        if busy_s > _MUCH_S:
+            self._stopping.wait(min(_LONGEST_PAUSE_S, 2 * busy_s))
 
     def _wait_s(self) -> float | None:
         """How long there is nothing to do unless something changes."""

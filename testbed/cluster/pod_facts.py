@@ -23,7 +23,10 @@ def is_terminating(wire: JsonObject) -> bool:
 
 def is_active(pod: JsonObject) -> bool:
     """Whether a pod counts as one of its workload's: it neither has ended nor is being ended."""
-    return not is_terminating(pod) and not is_finished(pod)
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    status = pod.get("status")
+    return not status or status.get("phase") not in ("Succeeded", "Failed")
 
 
 def condition(wire: JsonObject, condition_type: str) -> JsonObject:

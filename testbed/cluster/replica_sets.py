@@ -56,7 +56,8 @@ def scale(replica_set: JsonObject, pods: Sequence[JsonObject], now_s: float, tak
     those that do not run, those that are not ready, those that cost least, those that restarted most, and the newest.
     """
     active = [pod for pod in pods if is_active(pod)]
-    held, again_at = _held_back(replica_set, pods, now_s)
+    # Most have neither ended nor are being ended; those others are few.
+    held, again_at = (0, None) if len(active) == len(pods) else _held_back(replica_set, pods, now_s)
     missing = replicas_of(replica_set) - len(active)
     if missing > 0:
         own = {object_name(pod) for pod in pods}
@@ -102,9 +103,8 @@ def _held_back(replica_set: JsonObject, pods: Sequence[JsonObject], now_s: float
 
 def replica_set_status(replica_set: JsonObject, pods: Iterable[JsonObject], now_s: float) -> JsonObject:
     """The ReplicaSet's ``status``."""
-    quiet_s, wanted = min_ready_s(replica_set), replica_set["spec"]["template"].get("metadata") or {}
-    labels = (wanted.get("labels") or {}).items()
-    replicas = labelled = ready = available = terminating = 0
+    quiet_s = min_ready_s(replica_set)
+    replicas = ready = available = terminating = 0
     for pod in pods:
         if is_finished(pod):
             continue
@@ -112,14 +112,12 @@ def replica_set_status(replica_set: JsonObject, pods: Iterable[JsonObject], now_
             terminating += 1
             continue
         replicas += 1
-        labelled += labels <= (pod["metadata"].get("labels") or {}).items()
-        since = available_at(pod, quiet_s)
-        if since is not None:
+        if is_ready(pod):
             ready += 1
-            available += since <= now_s
+            available += quiet_s <= 0 or (available_at(pod, quiet_s) or 0.0) <= now_s
     return {
         "replicas": replicas,
-        "fullyLabeledReplicas": labelled,
+        "fullyLabeledReplicas": replicas,
         "readyReplicas": ready,
         "availableReplicas": available,
         "terminatingReplicas": terminating,

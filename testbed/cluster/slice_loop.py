@@ -8,6 +8,7 @@ from testbed.cluster.attempt import attempt
 from testbed.cluster.endpoint_slices import (
     MANAGED_BY,
     MIRRORED_BY,
+    PodEndpoints,
     endpoint_facts,
     endpoint_slices,
     is_selected,
@@ -36,6 +37,7 @@ class SliceLoop:
         self._facts: dict[_Key, tuple[object, ...]] = {}
         self._endpoints: dict[_Key, JsonObject] = {}
         self._slices: dict[_Key, dict[str, JsonObject]] = defaultdict(dict)  # by the Service they are for
+        self._made: dict[_Key, PodEndpoints] = {}
         self._changed: dict[_Key, None] = {}  # Services to look at, in the order in which they changed
 
     def put(self, wire: JsonObject) -> None:
@@ -90,7 +92,8 @@ class SliceLoop:
     def _wanted(self, key: _Key, service: JsonObject) -> list[JsonObject]:
         existing = self._slices[key].values()
         if selector := selector_of(service):
-            return endpoint_slices(service, self._pods.candidates(key[0], selector), existing)
+            made = self._made.setdefault(key, PodEndpoints())
+            return endpoint_slices(service, self._pods.candidates(key[0], selector), existing, made)
         return mirrored_slices(service, self._endpoints.get(key), existing)
 
     def _write(self, key: _Key, wanted: list[JsonObject]) -> None:
@@ -137,6 +140,7 @@ class SliceLoop:
 
     def _forget_service(self, key: _Key) -> None:
         known = self._services.pop(key, None)
+        self._made.pop(key, None)
         if known is not None and (label := _index_label(known)):
             self._by_label[label].discard(key)
 

@@ -63,7 +63,8 @@ class Family:
 
     def of(self, uid: str, kind: Kind) -> list[JsonObject]:
         """What a workload keeps of one kind."""
-        return [wire for key, wire in self._by_owner.get(uid, {}).items() if key[0] == kind.name]
+        name = kind.name
+        return [wire for key, wire in self._by_owner.get(uid, {}).items() if key[0] == name]
 
     def names(self, kind: Kind, namespace: str) -> Container[str]:
         """The names that objects of a kind have in a namespace, whoever keeps them."""

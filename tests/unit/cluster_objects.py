@@ -75,3 +75,30 @@ def deployment(name: str, replicas: int = 1, namespace: str = "default", **pod_s
             },
         },
     }
+
+
+def stateful_set(name: str, replicas: int = 1, **spec: Any) -> dict[str, Any]:
+    """A StatefulSet manifest whose pods are labelled ``app: NAME``, with the Service NAME."""
+    wire = deployment(name, replicas)
+    wire["spec"] |= {"serviceName": name, **spec}
+    return {**wire, "kind": "StatefulSet"}
+
+
+def daemon_set(name: str, **spec: Any) -> dict[str, Any]:
+    """A DaemonSet manifest whose pods are labelled ``app: NAME``."""
+    wire = deployment(name)
+    del wire["spec"]["replicas"]
+    wire["spec"] |= spec
+    return {**wire, "kind": "DaemonSet"}
+
+
+def job(name: str, restart_policy: str = "Never", **spec: Any) -> dict[str, Any]:
+    """A Job manifest."""
+    containers = [{"name": "main", "image": "busybox", "command": ["true"]}]
+    template = {"spec": {"containers": containers, "restartPolicy": restart_policy}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"template": template, **spec},
+    }

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.cluster.admission import cluster_admission
-from testbed.cluster.assign import assign
 from testbed.cluster.endpoint_slices import endpoint_slices
 from testbed.cluster.kinds import (
     DEPLOYMENT,
@@ -24,69 +22,13 @@ from testbed.cluster.kinds import (
     REPLICA_SET,
     SERVICE,
 )
-from testbed.cluster.loops import Loops
-from testbed.cluster.objects import object_name, object_namespace, uses_host_network
+from testbed.cluster.objects import object_name, uses_host_network
 from testbed.cluster.services import MANAGED_BY_LABEL
 from testbed.cluster.status import ApiError
-from testbed.cluster.store import Store
-from testbed.cluster.values import NetworkConfig
 from testbed.cluster.view import ClusterView, cluster_state
 from testbed.errors import RunError
-from tests.unit.cluster_objects import deployment, edge_nodes, endpoint_slice, pod, service
-
-CONFIG = NetworkConfig()
-SETTLE_S = 20.0
-
-
-class Cluster:
-    """A store with its loops, and with a kubelet when told so."""
-
-    def __init__(self, manifests=(), nodes=3, node_cidr_mask_size=24, history=8192):
-        self.store = Store(history, cluster_admission(CONFIG))
-        for wire in assign(edge_nodes(nodes), CONFIG, node_cidr_mask_size, manifests):
-            self.store.create(wire)
-        self.loops = Loops(self.store)
-
-    def __enter__(self):
-        self.loops.start()
-        return self
-
-    def __exit__(self, *_):
-        self.loops.stop()
-
-    def settle(self):
-        self.loops.wait_settled(SETTLE_S)
-
-    def run_pods(self):
-        """What a kubelet does, until nothing is left to do."""
-        while True:
-            self.settle()
-            version = self.store.resource_version
-            for wire in self.pods():
-                name, namespace = object_name(wire), object_namespace(wire)
-                if "deletionTimestamp" in wire["metadata"]:
-                    self.store.delete(POD, name, namespace, grace_period_s=0)
-                elif wire["spec"].get("nodeName") and wire.get("status", {}).get("phase") != "Running":
-                    self.ready(name, namespace)
-            if self.store.resource_version == version:
-                return
-
-    def ready(self, name, namespace="default", ready=True):
-        conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        self.store.patch(POD, name, {"status": {"phase": "Running", "conditions": conditions}}, namespace)
-
-    def pods(self, **labels):
-        def matches(wire):
-            return all((wire["metadata"].get("labels") or {}).get(name) == value for name, value in labels.items())
-
-        return self.store.list(POD, matches).items
-
-    def slices(self, service_name):
-        wanted = {"kubernetes.io/service-name": service_name}
-        return self.store.list(ENDPOINT_SLICE, lambda wire: wanted.items() <= wire["metadata"]["labels"].items()).items
-
-    def objects(self):
-        return [wire for kind in KINDS for wire in self.store.list(kind).items]
+from tests.unit.cluster_objects import deployment, endpoint_slice, pod, service
+from tests.unit.living_cluster import Cluster
 
 
 def labelled(name, namespace="default", **spec):

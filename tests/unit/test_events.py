@@ -48,3 +48,16 @@ def test_an_event_that_somebody_deleted_is_said_anew() -> None:
     store.delete(EVENT, store.list(EVENT).items[0]["metadata"]["name"], "shop")
     recorder.record(pod, "Normal", "Pulled", "Container image is there")
     assert events(store) == [("Pulled", "Container image is there", 1)]
+
+
+def test_what_differs_only_in_its_message_is_combined_after_ten() -> None:
+    store = Store()
+    recorder, owner = EventRecorder(store, "replicaset-controller"), store.create(POD)
+    for number in range(40):
+        recorder.record(owner, "Normal", "SuccessfulCreate", f"Created pod: web-{number}")
+    recorder.record(owner, "Normal", "SuccessfulDelete", "Deleted pod: web-1")
+    found = events(store)
+    assert len(found) == 12
+    assert ("SuccessfulCreate", "(combined from similar events): Created pod: web-39", 30) in found
+    recorder.record(owner, "Normal", "SuccessfulCreate", "Created pod: web-3")
+    assert ("SuccessfulCreate", "Created pod: web-3", 2) in events(store)
