@@ -88,7 +88,7 @@ http {{
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:SSL:10m;
     ssl_session_tickets off;
-    # By a variable it is read when somebody asks for it, and not for every host that has none: that takes a millisecond.
+    # Named by a variable, it is read when a client needs it; named for each host, it is read for each at a reload.
     map $host $own_certificate {{
         default {own};
     }}
