@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +140,8 @@ def _detach(plan: Plan, wish: Wish, claimed: Claim) -> int:
 def _background(plan: Plan, wish: Wish, claimed: Claim, report: int) -> int:
     os.setsid()
     _redirect(claimed.running.log)
+    logging.Formatter.converter = time.gmtime  # as the cluster's Events
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     try:
         claimed.supervised_here(detached=True)
         with os.fdopen(report, "w", buffering=1) as waiting:

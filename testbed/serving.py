@@ -148,11 +148,12 @@ def _entrance(testbed: Testbed, question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event_line(event: JsonObject) -> str:
-    """A Warning in one line: about what, its reason, its message, and how often it has been said."""
+    """A Warning in one line: when, about what, its reason, its message, and how often it has been said."""
     involved, count = event["involvedObject"], event.get("count", 1)
     name = "/".join(filter(None, (involved.get("namespace"), involved["name"])))
     message = " ".join(event["message"].split())
-    return f"{involved['kind'].lower()} {name}: {event['reason']}: {message}" + (f" (x{count})" if count > 1 else "")
+    said = f"{involved['kind'].lower()} {name}: {event['reason']}: {message}" + (f" (x{count})" if count > 1 else "")
+    return f"{event.get('lastTimestamp') or ''} {said}".lstrip()
 
 
 class Narrator:

@@ -155,11 +155,11 @@ class Supervisor:
         now = time.monotonic()
         care.deaths.append(now)
         recent = [death for death in care.deaths if now - death < _SPAN_S]
-        self._tell(component, DIED, f"{component.name} has ended; its log is {component.log}")
+        self._tell(component, DIED, f"{component.name} has ended; its log in the box is {component.log}")
         if len(recent) == _MOST_DEATHS:
             care.given_up = True
             text = f"{component.name} has ended {len(recent)} times within {now - recent[0]:.0f} s and is left as it is"
-            self._tell(component, GIVEN_UP, f"{text}; its log is {component.log}")
+            self._tell(component, GIVEN_UP, f"{text}; its log in the box is {component.log}")
         else:
             wait_s = 0.0 if len(recent) == 1 else self._first_wait_s * 2 ** (len(recent) - 2)
             care.restart_at = now + wait_s

@@ -16,8 +16,9 @@ def test_a_warning_is_one_line_whatever_its_message() -> None:
     made = store.create({**pod("web"), "metadata": {"name": "web", "namespace": "prod"}})
     EventRecorder(store, "kubelet").record(made, "Warning", "Failed", "it ended:\n  no such  file\n")
     (event,) = store.list(EVENT).items
-    assert event_line(event) == "pod prod/web: Failed: it ended: no such file"
-    assert event_line({**event, "count": 3}) == "pod prod/web: Failed: it ended: no such file (x3)"
+    event["lastTimestamp"] = "2026-01-02T03:04:05Z"
+    assert event_line(event) == "2026-01-02T03:04:05Z pod prod/web: Failed: it ended: no such file"
+    assert event_line({**event, "count": 3}).endswith(": no such file (x3)")
 
 
 def test_warnings_are_told_as_they_come_and_repetitions_ever_less(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +34,7 @@ def test_warnings_are_told_as_they_come_and_repetitions_ever_less(capsys: pytest
         said = ""
         while "the last one" not in said:
             said += capsys.readouterr().out
-    assert said.splitlines() == [
+    assert [line.partition(" ")[2] for line in said.splitlines()] == [
         "pod prod/web: Unhealthy: before anybody listens",
         *(
             f"pod prod/web: BackOff: Back-off restarting failed container{times}"
