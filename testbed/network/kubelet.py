@@ -15,6 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -85,9 +86,12 @@ class Kubelet:
         self._pods: dict[str, PodRunner] = {}
         self._touched: dict[str, PodRunner] = {}
         self._failed: dict[str, str] = {}
+        self._arrived: dict[str, JsonObject] = {}
         self._waiting: dict[str, JsonObject] = {}  # pods whose name or address an ending pod still has
         self._users: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # of a ConfigMap or Secret, keys of pods
         self._service_variables: dict[str, tuple[int, dict[str, str]]] = {}
+        self._silent: set[str] = set()  # nodes whose kubelet is cut off
+        self._unheard: dict[str, Event] = {}  # of their pods, what came last meanwhile
         self._watch: Watch | None = None
         self._begun = threading.Event()
         self._threads = [
@@ -130,8 +134,13 @@ class Kubelet:
         self.prober.stop()
 
     def settled(self) -> bool:
-        """Whether every pod that has a node is as the store wants it (readiness aside), or cannot be."""
+        """Whether every pod that has a node is as the store wants it (readiness aside), or cannot be.
+
+        Pods of silent nodes are not waited for.
+        """
         for pod in self._store.list(POD).items:
+            if pod["spec"].get("nodeName") in self._silent:
+                continue
             if "deletionTimestamp" in pod["metadata"]:
                 return False
             key = pod_key(pod)
@@ -139,7 +148,30 @@ class Kubelet:
                 runner = self._pods.get(key)
                 if runner is None or not runner.settled:
                     return False
-        return not any(runner.stage in ("ending", "ended") for runner in list(self._pods.values()))
+        return not any(
+            runner.stage in ("ending", "ended") and runner.node_name not in self._silent
+            for runner in list(self._pods.values())
+        )
+
+    # -- nodes that are cut off ----------------------------------------------------------------------------------
+
+    def silence(self, node_name: str) -> None:
+        """The kubelet of a node neither hears nor says anything from now on; its pods go on as they are."""
+        self._silent.add(node_name)
+
+    def resume(self, node_name: str) -> None:
+        """It hears what it has missed, and reports its pods."""
+        self._silent.discard(node_name)
+        self.post(lambda: self._hear(node_name))
+
+    def _hear(self, node_name: str) -> None:
+        missed = {key: event for key, event in self._unheard.items() if _node_of(event.object) == node_name}
+        for key in missed:
+            del self._unheard[key]
+        for runner in self._pods.values():
+            if runner.node_name == node_name:
+                self.touched(runner)
+        self._pods_changed(missed)
 
     # -- what pods need ------------------------------------------------------------------------------------------
 
@@ -189,6 +221,7 @@ class Kubelet:
                 if task is None:
                     return
                 self._attempt(task)
+            self._add_arrived()
             self._look_at_touched()
 
     def _next_tasks(self) -> list[Callable[[], None] | None]:
@@ -222,9 +255,10 @@ class Kubelet:
             self._attempt(runner.work)
             if runner.stage == "ended":
                 ended.append(runner)
-            elif runner.stage != "ending" and runner.key not in self._touched:
+            elif runner.key not in self._touched and (runner.settled or runner.is_settled):
+                # What is under way will be heard of soon, and is written then.
                 self._report(runner)
-                runner.settled = runner.settled or runner.is_settled
+                runner.settled = True
         if ended:
             self._attempt(lambda: self._unwire(ended))
         if not self._begun.is_set() and all(runner.settled for runner in self._pods.values()):
@@ -245,9 +279,11 @@ class Kubelet:
         self._pods_changed(newest)
 
     def _pods_changed(self, newest: Mapping[str, Event]) -> None:
-        added: list[JsonObject] = []
         for key, event in newest.items():
             pod, runner = event.object, self._pods.get(key)
+            if _node_of(pod) in self._silent:
+                self._unheard[key] = event
+                continue
             if runner is not None and runner.uid != pod["metadata"].get("uid", ""):
                 # Another pod by the name of one that is gone.
                 runner.end(0.0)
@@ -256,6 +292,7 @@ class Kubelet:
                 continue
             if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
                 self._waiting.pop(key, None)
+                self._arrived.pop(key, None)
                 if runner is None:
                     self._failed.pop(key, None)
                     self._forget(pod)
@@ -266,24 +303,25 @@ class Kubelet:
             elif runner is not None:
                 runner.changed(pod)
             elif key not in self._failed and _is_placed(pod):
-                added.append(pod)
-        self._add_all(added)
+                self._arrived[key] = pod
 
-    def _add_all(self, pods: Iterable[JsonObject]) -> None:
+    def _add_arrived(self) -> None:
+        """Wire the pods that have come, all of a node's at once: what takes time is each change to a bridge."""
+        arrived, self._arrived = self._arrived, {}
         by_node: dict[str, list[JsonObject]] = defaultdict(list)
         held = {
             runner.network.pod_ip
             for runner in self._pods.values()
             if runner.stage in ("ending", "ended") and runner.network is not None
         }
-        for pod in pods:
+        for pod in arrived.values():
             network = pod_network(pod)
             if network is not None and network.pod_ip in held:
                 self._waiting[pod_key(pod)] = pod
             else:
                 by_node[pod["spec"]["nodeName"]].append(pod)
         for node_name, group in by_node.items():
-            self._add(self._with.nodes[node_name], group)
+            self._attempt(lambda node_name=node_name, group=group: self._add(self._with.nodes[node_name], group))  # type: ignore[misc]
 
     def _add(self, node: NodeNetwork, pods: list[JsonObject]) -> None:
         attached = {pod_key(pod): network for pod in pods if (network := pod_network(pod)) is not None}
@@ -310,6 +348,7 @@ class Kubelet:
         for kind, name in referenced(pod):
             self._users[kind.name, object_namespace(pod), name].add(runner.key)
         self.touched(runner)
+        self._attempt(runner.work)  # the parent of processes makes these pods' namespaces while others are wired
 
     def _fail(self, pod: JsonObject, reason: str) -> None:
         LOG.error("pod %s: %s", pod_key(pod), reason)
@@ -318,6 +357,8 @@ class Kubelet:
         self._patch(pod, failed_status(pod, "FailedCreatePodSandBox", reason, time.time()))
 
     def _report(self, runner: PodRunner) -> None:
+        if runner.node_name in self._silent:
+            return
         status = runner.status()
         current = runner.pod.get("status") or {}
         if any(current.get(name) != value for name, value in status.items()):
@@ -336,7 +377,8 @@ class Kubelet:
         """In the prober's thread."""
 
         def take() -> None:
-            if (runner := self._pods.get(verdict.key)) is not None:
+            runner = self._pods.get(verdict.key)
+            if runner is not None and runner.node_name not in self._silent:
                 runner.take(verdict)
 
         self.post(take)
@@ -370,23 +412,34 @@ class Kubelet:
             for users in self._users.values():
                 users.discard(runner.key)
         for node_name, networks in by_node.items():
-            node = self._with.nodes[node_name]
             for network in networks:
-                remove_pod(self._with.net, network, node)
-            self._with.switches[node_name].delete_ports([network.interface for network in networks])
-            self._with.wiring.remove_pods(node, networks)
+                remove_pod(self._with.net, network, self._with.nodes[node_name])
+        if by_node:
+            # A bridge waits for the kernel with each port that it gives up, for milliseconds; nodes do so side by side.
+            with ThreadPoolExecutor(len(by_node), "pods-unwire") as pool:
+                list(pool.map(lambda entry: self._unwire_from(*entry), by_node.items()))
         for runner in runners:
             runner.clean_up()
             self._failed.pop(runner.key, None)
             self._forget(runner.pod)
         waiting, self._waiting = self._waiting, {}
-        self._add_all([pod for pod in waiting.values() if _is_placed(pod)])
+        self._arrived |= {key: pod for key, pod in waiting.items() if _is_placed(pod)}
+        if self._arrived:
+            self.post(lambda: None)  # look at them in the next round
+
+    def _unwire_from(self, node_name: str, networks: list[PodNetwork]) -> None:
+        self._attempt(lambda: self._with.switches[node_name].delete_ports([network.interface for network in networks]))
+        self._attempt(lambda: self._with.wiring.remove_pods(self._with.nodes[node_name], networks))
 
     def _forget(self, pod: JsonObject) -> None:
         name, namespace = object_name(pod), object_namespace(pod)
         with suppress(NotFound):  # it was deleted at once
             if self._store.get(POD, name, namespace)["metadata"]["uid"] == pod["metadata"]["uid"]:
                 self._store.delete(POD, name, namespace, grace_period_s=0)
+
+
+def _node_of(pod: JsonObject) -> str:
+    return str(pod["spec"].get("nodeName") or "")
 
 
 def _is_placed(pod: JsonObject) -> bool:

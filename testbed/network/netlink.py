@@ -24,6 +24,7 @@ _RTM_NEWNEIGH = 28
 _RTM_NEWRULE, _RTM_DELRULE = 32, 33
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_GROUP = 27
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 26, 8, 1
 _VETH_INFO_PEER = 1
@@ -182,6 +183,17 @@ def link_mtu(index: int, mtu_bytes: int) -> Request:
 def link_master(index: int, master: int) -> Request:
     """Make a link a port of a bridge."""
     return Request(_RTM_SETLINK, _REQUEST | _ACK, _link_header(index) + _u32(_IFLA_MASTER, master), "bridge port")
+
+
+def link_group(name: str, group: int) -> Request:
+    """Put a link into a group, all of which can be removed at once."""
+    header = _link_header() + _text(_IFLA_IFNAME, name)
+    return Request(_RTM_SETLINK, _REQUEST | _ACK, header + _u32(_IFLA_GROUP, group), f"{name}: group {group}")
+
+
+def group_delete(group: int) -> Request:
+    """Remove all links of a group: the kernel then waits once for all that may still use one, not once for each."""
+    return Request(_RTM_DELLINK, _REQUEST | _ACK, _link_header() + _u32(_IFLA_GROUP, group), f"delete group {group}")
 
 
 def link_delete(index: int) -> Request:

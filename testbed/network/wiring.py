@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -22,6 +23,7 @@ from testbed.network.plan import Plan, PlannedRoute, Routes
 from topologies.fabric import LinkEnd
 from topologies.shaping import qdisc_commands
 
+_LEAVING_GROUP = 1  # of links that are removed together
 _LOOPBACK = 1  # the loopback's index in every new namespace
 _MANAGEMENT_BRIDGE = "mgmt0"
 _MANAGEMENT_PREFIX = 16
@@ -327,9 +329,10 @@ class Wiring:
         """Remove the wires and namespaces of pods whose processes have ended."""
         with self._lock:
             with netns.entered(identity.switch_namespace(node.name)), netlink.Netlink() as kernel:
-                for pod in pods:
-                    with suppress(OSError):  # it goes with its other end, whose namespace may be gone
-                        kernel.request([netlink.link_delete(kernel.index(pod.interface))])
+                # One goes with its other end, whose namespace may be gone.
+                absent = (errno.ENODEV,)
+                kernel.request([netlink.link_group(pod.interface, _LEAVING_GROUP) for pod in pods], ignore=absent)
+                kernel.request([netlink.group_delete(_LEAVING_GROUP)], ignore=absent)
             for pod in pods:
                 self._pods.pop(pod.key, None)
                 _let_go(identity.pod_namespace(pod.namespace, pod.name))
