@@ -181,9 +181,10 @@ def _roll(
 
 
 def _surplus(daemon_set: JsonObject, running: Sequence[JsonObject], now_s: float) -> Iterator[JsonObject]:
-    """Those of a node's pods that are too many: of each template the oldest stays while there may be two."""
+    """Those of a node's pods that are too many: one of the present template and one of another stay while there may be
+    two, rather those that are available, and the oldest of them."""
     digest, quiet_s = template_hash(daemon_set), min_ready_s(daemon_set)
-    by_age = sorted(running, key=_age)
+    by_age = sorted(running, key=lambda pod: (not _is_available(pod, quiet_s, now_s), _age(pod)))
     if not _limits(daemon_set, 1)[0]:
         yield from by_age[1:]
         return
