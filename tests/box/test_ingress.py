@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed.cluster.kinds import EVENT, INGRESS, NODE, POD, SECRET
+from testbed.cluster.kinds import EVENT, INGRESS, NODE, POD, SECRET, SERVICE
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.network.ingress.certificates import self_signed
 from testbed.network.testbed import Testbed
@@ -207,6 +207,12 @@ def behind_a_node_port() -> None:
             assert _curl(testbed, *name).startswith("tomcat-")
             assert _curl(testbed, "-k", f"https://{address}:30443/").startswith("tomcat-")
         _load(testbed, nodes[1], 30080, False, lambda: _change_everything(testbed))
+        # The same with an address of its own.
+        service = "ingress-nginx-controller"
+        balanced = testbed.store.patch(SERVICE, service, {"spec": {"type": "LoadBalancer"}}, "ingress-nginx")
+        testbed.wait_settled()
+        assert [{"ip": address} for address in _addresses(testbed)] == balanced["status"]["loadBalancer"]["ingress"]
+        assert _curl(testbed, f"http://{_addresses(testbed)[0]}/").startswith("tomcat-")
 
 
 def test_on_the_nodes_own_ports() -> None:

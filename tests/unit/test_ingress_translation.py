@@ -203,6 +203,45 @@ def test_addresses_are_those_of_nodes_or_of_the_load_balancer() -> None:
     assert ingress_addresses([], [balancer]) == []
 
 
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "/", "web", "a.example", "Prefix", "http"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "rules",
+                    "host",
+                    "http",
+                    "paths",
+                    "path",
+                    "pathType",
+                    "backend",
+                    "service",
+                    "name",
+                    "port",
+                    "number",
+                    "tls",
+                    "hosts",
+                    "secretName",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(spec=st.dictionaries(st.sampled_from(["rules", "tls", "defaultBackend", "ingressClassName"]), _JSON))
+def test_whatever_an_ingress_holds_harms_no_other(spec: dict[str, Any]) -> None:
+    good = ingress("good", rule("good.example", path("Prefix", "/", "web")), age=9)
+    translation = translated(good, {**ingress("odd"), "spec": {"ingressClassName": "nginx", **spec}})
+    assert "server_name good.example;" in configuration(translation.servers, FILES)[0]
+
+
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 

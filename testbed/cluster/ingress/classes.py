@@ -34,7 +34,7 @@ def class_verdict(ingress: JsonObject, classes: Iterable[JsonObject]) -> Verdict
         if any(is_default(wire) and _is_ours(wire) for wire in by_name.values()):
             return Verdict(True)
         return Verdict(False, "it names no ingressClassName, and no IngressClass is the default")
-    if name not in by_name:
+    if not isinstance(name, str) or name not in by_name:
         return Verdict(False, f"there is no IngressClass {name}")
     return Verdict(_is_ours(by_name[name]))
 

@@ -17,6 +17,8 @@ from testbed.cluster.ingress.values import Backend, Finding, Key, Location, Matc
 from testbed.cluster.objects import JsonObject, is_valid_name, object_name, object_namespace
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+# The store keeps objects that no schema has checked.
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 _PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 
 
@@ -96,8 +98,7 @@ class _Work:
         for ingress in served:
             try:
                 self._read(ingress, regex_hosts)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                # The store keeps objects that no schema has checked.
+            except _UNREADABLE as error:
                 self.find(ingress, "InvalidIngress", f"The Ingress cannot be read: {error!r}")
         self.result.servers = tuple(self._server(host, draft) for host, draft in sorted(self._drafts.items()))
         return self.result
@@ -215,7 +216,8 @@ class _Work:
 
 
 def _rules(ingress: JsonObject) -> Iterator[Any]:
-    for rule in (ingress.get("spec") or {}).get("rules") or ():
+    rules = (ingress.get("spec") or {}).get("rules")
+    for rule in rules if isinstance(rules, list) else ():
         if isinstance(rule, dict):
             yield rule
 
