@@ -77,9 +77,9 @@ def plan_of(run: Mapping[str, Any]) -> Plan:
 
 
 def complete_former_summary(document: dict[str, Any]) -> dict[str, Any]:
-    """A summary.json from before there were proxies with what is said since; any other as it is."""
+    """A summary.json from before there were proxies, or events that cost, with what is said since."""
     if "counts" in document:
-        return document
+        return {"events": [], **document}
     former = Plan(_FORMER_TREATMENTS, _FORMER_CONTRASTS)
     arms = [
         {"proxy": "openflow", "control": former.treatment(entry["arm"]).control, **entry} for entry in document["arms"]
@@ -99,4 +99,12 @@ def complete_former_summary(document: dict[str, Any]) -> dict[str, Any]:
         for entry in document["comparisons"]
     ]
     question = former.question if comparisons else ""
-    return {**document, "question": question, "arms": arms, "comparisons": comparisons, "counts": [], "stale": []}
+    return {
+        **document,
+        "question": question,
+        "arms": arms,
+        "comparisons": comparisons,
+        "counts": [],
+        "stale": [],
+        "events": [],
+    }

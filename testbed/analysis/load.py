@@ -22,8 +22,9 @@ _FORMER_COLUMNS = tuple(column for column in SAMPLE_COLUMNS if column != "proxy"
 _TEXT_COLUMNS = ("build", "arm", "mode", "proxy", "path", "probe", "metric")
 _EVENT_COLUMNS = (
     *("build", "round", "attempt", "arm", "path", "probe"),
-    *("what", "written_ms", "confirmed_ms", "removed", "added"),
+    *("what", "written_ms", "confirmed_ms", "removed", "added", "action"),
 )
+_ONCE_THE_ONLY_ACTION = "scale"
 _ROUND_COLUMNS = ("build", "round", "attempt", "order", "started", "duration_s", "valid", "causes", "other_load_pct")
 _EVIDENCE_COLUMNS = (
     "build",
@@ -99,7 +100,8 @@ class Results:
     @cached_property
     def events(self) -> pd.DataFrame:
         """One row per event of a cell: what was done when, and which pods the Service lost and won by it."""
-        return _read_lines(self.directory / "events.jsonl", _EVENT_COLUMNS)
+        events = _read_lines(self.directory / "events.jsonl", _EVENT_COLUMNS)
+        return events.assign(action=events["action"].fillna(_ONCE_THE_ONLY_ACTION))
 
     @cached_property
     def plan(self) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from testbed.analysis import facts, words
+from testbed.analysis.events import sentences
 from testbed.analysis.limits import limits
 from testbed.analysis.load import Results, load
 
@@ -19,7 +20,7 @@ _LISTED_UP_TO = 3
 _FIGURES = {
     "ratio.svg": "Ratio per path, with 95% interval and noise floor",
     "sweep_*.svg": "Medians against the number of Services or endpoints",
-    "churn_*.svg": "Requests over time while pods come and go",
+    "churn_*.svg": "Requests over time while the cluster changes",
     "payload_*.svg": "Median against payload",
     "scaling.svg": "Medians, ratio and flows from build to build",
     "cdf_*.svg": "Distribution of the samples per path",
@@ -74,6 +75,7 @@ def page(results: Results) -> str:
         sides=words.sides(primary),
         value=lambda entry, side: words.with_unit(words.side_value(document, entry, side), entry["metric"]),
         words=words,
+        happened=sentences(document["events"]),
     )
 
 

@@ -26,6 +26,7 @@ from testbed.analysis.cells import (
 )
 from testbed.analysis.comparisons import Comparison, compare_arms, denominator_series
 from testbed.analysis.contrasts import Plan
+from testbed.analysis.events import event_costs, event_expectations
 from testbed.analysis.evidence import evidence_summary
 from testbed.analysis.expectations import evaluate
 from testbed.analysis.load import Document, Results, load
@@ -72,6 +73,8 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
     evidence = evidence_summary(results, valid)
     rounds = _rounds(results)
     expectations = [evaluate(item, comparisons, arms, results.smoke) for item in experiment.get("expect") or ()]
+    events = event_costs(results)
+    expectations += event_expectations(experiment, events, results.smoke)
     document = {
         "format": FORMAT,
         "experiment": results.name,
@@ -90,6 +93,7 @@ def summary(results: Results, resamples: int = RESAMPLES) -> Document:
         "comparisons": comparisons,
         "counts": _counts(samples, plan),
         "stale": _stale(samples, plan),
+        "events": events,
         "flows": _flows(samples, plan),
         "evidence": evidence,
         "expectations": expectations,

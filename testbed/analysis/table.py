@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from testbed.analysis.events import sentences
 from testbed.analysis.facts import kernel_path
 from testbed.analysis.words import (
     NONE,
@@ -53,6 +54,7 @@ class ResultTable:
             for entry in headline:
                 yield Text(f"{what(entry)} {place(entry, names)}: {entry['verdict_text']}", style=_style(entry))
         yield from self._counts()
+        yield from map(Text, sentences(self._summary["events"]))
         if beside := kernel_path(self._summary):
             yield Text(beside)
         status = "" if self._summary["status"] == "complete" else f"; run {self._summary['status']}"

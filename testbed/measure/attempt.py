@@ -11,6 +11,7 @@ from typing import Any
 from testbed.measure import evidence, fidelity
 from testbed.measure.capture import capturing, pcap
 from testbed.measure.destination import Destination, Transport, resolve, transports
+from testbed.measure.events.restore import brought_back
 from testbed.measure.evidence import Asking
 from testbed.measure.expectation import expected_of
 from testbed.measure.interface import Network, network_end
@@ -130,20 +131,16 @@ class AttemptRun:
             around.switches.together()
         else:
             around.switches.apart()
-        result = run_probe(
-            Context(
-                around.network,
-                around.servers,
-                cell.probe,
-                source,
-                target,
-                payload_bytes,
-                self._source_port(cell.path),
-            )
+        context = Context(
+            around.network, around.servers, cell.probe, source, target, payload_bytes, self._source_port(cell.path)
         )
-        around.recorder.cell(self.attempt, position, arm, cell, [*result.values, *_lost(result)])
-        around.recorder.requests(self.attempt, arm, cell, result.requests)
-        around.recorder.happenings(self.attempt, arm, cell, result.happenings)
+        # What was measured is on disk before the way back, on which the run may end.
+        with brought_back(around.network, cell.probe.events):
+            result = run_probe(context)
+            around.recorder.cell(self.attempt, position, arm, cell, [*result.values, *_lost(result)])
+            around.recorder.requests(self.attempt, arm, cell, result.requests)
+            around.recorder.happenings(self.attempt, arm, cell, result.happenings)
+        self.causes += [f"{arm.name}: {cell.probe.label} on {cell.path}: {cause}" for cause in result.causes]
         self.retransmits += result.retransmits
         if not around.loss_configured and not result.loss_is_a_result:
             causes = fidelity.lost_causes(_missing(result), cell.probe.label, cell.path)

@@ -114,7 +114,9 @@ def counter_causes(before: Counters, after: Counters, mode: Mode, tunnelled_exch
 
 
 def _moved(before: Counters, after: Counters, counter: str) -> int:
-    return sum(after[node][counter] - before[node][counter] for node in after)
+    """How far a counter moved on all nodes; one that is lower began again at 0, with the daemon of a node."""
+    moves = ((before[node][counter], after[node][counter]) for node in after)
+    return sum(last - first if last >= first else last for first, last in moves)
 
 
 def check_pod_mtus(network: Network, pods: Iterable[EndpointRef], mtu_bytes: int) -> None:

@@ -53,18 +53,32 @@ class Network(Places, Protocol):
     def wait_confirmed(self, changed: Iterable[JsonObject]) -> None:
         """Wait until everything that carries packets has confirmed the changed objects."""
 
-    def replicas(self, namespace: str, deployment: str) -> int:
-        """How many pods a Deployment shall have."""
-
-    def scale(self, namespace: str, deployment: str, replicas: int) -> object:
-        """Let a Deployment have another number of pods; returns at once."""
-
-    def wait_pods_ready(self) -> None:
-        """Wait until every pod is ready."""
-
     def wait_settled(self) -> None:
         """Wait until pods and endpoints are as the objects want them, and everything that carries packets knows. The
         pods need not be ready."""
+
+    def kill_container(self, namespace: str, pod: str, container: str) -> None:
+        """Send SIGKILL to a container's process. Raises RunError when it has none."""
+
+    @property
+    def stopped_nodes(self) -> frozenset[str]:
+        """The nodes that are stopped now."""
+
+    def stop_node(self, name: str) -> None:
+        """Let a node fail: nothing on it runs or answers any more."""
+
+    def start_node(self, name: str) -> None:
+        """Let a stopped node come back; returns when the cluster has found out."""
+
+    @property
+    def controller_is_running(self) -> bool:
+        """Whether the OpenFlow controller is meant to run now."""
+
+    def stop_controller(self) -> None:
+        """End the OpenFlow controller; the bridges keep their flows."""
+
+    def start_controller(self) -> None:
+        """Start the OpenFlow controller again; returns when bridges can connect."""
 
     def uplinks(self) -> list[tuple[str, str, str]]:
         """(element, network namespace, interface) of every fabric interface that carries IP."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from testbed.cluster.values import MODES, Mode, ProxyName
 from testbed.contrast import Contrast, Control, Treatment
-from testbed.spec.models import FIELDS_OF_KIND, Build, Event, Experiment, Probe
+from testbed.spec.events import Event
+from testbed.spec.models import FIELDS_OF_KIND, Build, Experiment, Probe
 
 # Linux gives clients ports from 32768 on (ip-sysctl, ip_local_port_range): a drawn port below is free.
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 20000, 29999
@@ -97,7 +98,9 @@ def plan_treatments(experiment: Experiment) -> tuple[Treatment, ...]:
 
 
 def plan_contrasts(experiment: Experiment) -> tuple[Contrast, ...]:
-    """What is compared with what: modes, proxies or paths."""
+    """What is compared with what: modes, proxies, paths or nothing."""
+    if experiment.compared == "nothing":
+        return ()
     contrasts = {"mode": _mode_contrasts, "proxy": _proxy_contrasts, "path": _path_contrasts}
     return tuple(contrasts[experiment.compared](experiment))
 

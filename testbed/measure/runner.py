@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from testbed.measure import fidelity
 from testbed.measure.attempt import AttemptRun, Surroundings
 from testbed.measure.destination import resolve, transports
+from testbed.measure.events.rest import come_to_rest
 from testbed.measure.interface import Network
 from testbed.measure.placement import SwitchPlacement
 from testbed.measure.plan import cells_per_round, plan_attempt, rerun_budget
@@ -32,9 +33,10 @@ def measure_build(
 
     A void round is run again until its build has used up its share (:func:`rerun_budget`). An interrupted attempt is
     kept as a void one before KeyboardInterrupt goes on. Raises :class:`testbed.errors.RunError` when the network
-    itself fails.
+    itself fails, or its pods do not become ready.
     """
     experiment = checked.experiment
+    come_to_rest(network)
     warnings = fidelity.preflight(network)
     for warning in warnings:
         progress.note(warning)

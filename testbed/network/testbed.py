@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -13,10 +15,10 @@ from typing import Any
 
 from testbed.cluster import identity
 from testbed.cluster.confirm import NotConfirmed, wait_versions
-from testbed.cluster.endpoint_slices import is_ready
 from testbed.cluster.kinds import CONFIG_MAP, DEPLOYMENT, ENDPOINT_SLICE, NODE, POD, SERVICE, kind_of
 from testbed.cluster.loops import Loops
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
+from testbed.cluster.pod_facts import is_ready
 from testbed.cluster.status import NotFound
 from testbed.cluster.store import Store
 from testbed.cluster.values import ClusterState, IPAddress, Mode, ProxyName
@@ -29,6 +31,7 @@ from testbed.network.hosts import ClusterNet
 from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet
 from testbed.network.live_state import LiveState
+from testbed.network.node_failure import NodeFailures
 from testbed.network.openvswitch import Datapath, VSwitch, revise_cached_decisions
 from testbed.network.place import Place
 from testbed.network.plan import Plan
@@ -78,6 +81,7 @@ class Testbed:
         self.containers, self.proxy = containers, proxy
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._dns, self._ingress = dns, ingress
+        self._failures = NodeFailures(store, kubelet)
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 
@@ -205,13 +209,47 @@ class Testbed:
                 stored.append(self.store.patch(kind, name, wire, namespace))
         return stored
 
-    def replicas(self, namespace: str, deployment: str) -> int:
-        """How many pods a Deployment shall have. Raises NotFound."""
-        return int(self.store.get(DEPLOYMENT, deployment, namespace)["spec"]["replicas"])
-
     def scale(self, namespace: str, deployment: str, replicas: int) -> JsonObject:
         """Give a Deployment another number of replicas, and return it as stored. Raises NotFound."""
         return self.store.patch(DEPLOYMENT, deployment, {"spec": {"replicas": replicas}}, namespace)
+
+    # -- failures -----------------------------------------------------------------------------------------------
+
+    def kill_container(self, namespace: str, pod: str, container: str) -> None:
+        """Send SIGKILL to a container's process. Raises RunError when it has none."""
+        try:
+            os.kill(self.containers.process(f"{namespace}/{pod}", container).pid, signal.SIGKILL)
+        except (KeyError, ProcessLookupError):
+            raise RunError(f"pod {namespace}/{pod} has no running container {container}") from None
+
+    @property
+    def stopped_nodes(self) -> frozenset[str]:
+        """The nodes that are stopped now."""
+        return self._failures.stopped
+
+    def stop_node(self, name: str) -> None:
+        """Let a node fail (:mod:`testbed.network.node_failure`). Raises RunError."""
+        self._failures.stop(name)
+
+    def start_node(self, name: str) -> None:
+        """Let a stopped node come back; returns when the cluster has found out. Raises RunError."""
+        self._failures.start(name)
+
+    @property
+    def controller_is_running(self) -> bool:
+        """Whether the OpenFlow controller is meant to run now."""
+        return self.controller.is_running
+
+    def stop_controller(self) -> None:
+        """End the OpenFlow controller, which nobody starts again meanwhile; the bridges keep their flows."""
+        self.controller.stop()
+
+    def start_controller(self) -> None:
+        """Start the OpenFlow controller again; returns when bridges can connect, before they have."""
+        self.controller.start()
+        self.controller.wait_listening()
+
+    # -- waiting ------------------------------------------------------------------------------------------------
 
     def wait_pods_ready(self, timeout_s: float = _SETTLE_S) -> None:
         """Wait until every pod is ready. Raises RunError naming those that are not."""

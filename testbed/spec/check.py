@@ -8,10 +8,11 @@ from pathlib import Path
 from testbed.cluster.objects import JsonObject
 from testbed.errors import InputError, Problem
 from testbed.spec.check_comparison import compared_of, comparison_problems, expectation_problems
+from testbed.spec.check_events import event_problems
 from testbed.spec.check_network import BuiltFabric, fabrics_of, range_problems, shaping_of, topology_problems
 from testbed.spec.check_paths import path_problems, probe_path_problems, surroundings
 from testbed.spec.check_placement import dns_problems, place, scale_problems
-from testbed.spec.check_probes import duplicate_problems, event_problems, names_of, probe_problems, program_problems
+from testbed.spec.check_probes import duplicate_problems, names_of, probe_problems, program_problems
 from testbed.spec.check_services import allocation_problems, service_problems, service_warnings
 from testbed.spec.checked import CheckedExperiment
 from testbed.spec.manifests import Manifest, distinct_objects, read_manifests, unknown_images
@@ -42,10 +43,9 @@ def check(
     parts, names = Parts(value), names_of(value)
 
     manifests, warnings, all_read = _read_all_manifests(document, parts, file, more_manifests, problems)
-    scales = [event.scale for probe in parts.probes.values() for event in probe.events]
+    scales = [event.scale for probe in parts.probes.values() for event in probe.events if event.scale is not None]
     if all_read:
         problems += service_problems(manifests, names.proxies, scales)
-        problems += event_problems(document, parts.probes, manifests)
         problems += program_problems(document, parts.probes, parts.builds, manifests)
         warnings += service_warnings(manifests)
     # Who keeps a cluster to look at may bring the image later; a measurement would only measure its absence.
@@ -61,6 +61,7 @@ def check(
     problems += path_problems(document, parts.paths, around)
     problems += probe_problems(document, parts.probes, names)
     problems += probe_path_problems(document, parts.probes, parts.paths, around)
+    problems += event_problems(document, parts.probes, parts.paths, manifests if all_read else None, around)
     compared = compared_of(parts, names)
     problems += comparison_problems(document, compared, parts.paths, parts.probes, parts.primary)
     problems += expectation_problems(document, parts.expectations, parts.probes, compared)

@@ -12,7 +12,12 @@ from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.parts import Parts
 from testbed.spec.source import Document, FieldPath
 
-_PLURAL: dict[Comparison, str] = {"mode": "modes", "proxy": "proxies", "path": "paths"}
+_SUBJECTS: dict[Comparison, str] = {
+    "mode": "modes are",
+    "proxy": "proxies are",
+    "path": "paths are",
+    "nothing": "nothing is",
+}
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,13 @@ def comparison_problems(
             message = f"there is no such path{suggestion(path.baseline, others)}"
             yield document.problem(field, message, path.baseline, names_text(others))
         elif compared.by != "path":
-            yield document.problem(field, f"has no effect, as {_PLURAL[compared.by]} are compared", path.baseline)
+            yield document.problem(field, f"has no effect, as {_SUBJECTS[compared.by]} compared", path.baseline)
     if compared.written:
         few = {
             "mode": len(names.modes) < 2 and "two modes",
             "proxy": len(names.proxies) < 2 and "several proxies",
             "path": not compared.baselines and "a path with a baseline",
+            "nothing": False,
         }
         if few[compared.by]:
             yield document.problem(("compare",), f"needs {few[compared.by]}", compared.by)
@@ -73,6 +79,10 @@ def _primary_problems(
     if primary is not None and not names.has_label(primary):
         message = f"there is no such probe{suggestion(primary, names.labels)}"
         yield document.problem(("primary",), message, primary, names_text(names.labels))
+    if compared.by == "nothing":
+        if primary is not None:
+            yield document.problem(("primary",), "has no effect, as nothing is compared", primary)
+        return
     index = primary_index(probes, primary)
     if index is None:
         return
@@ -159,6 +169,9 @@ def _ratio_problems(
     document: Document, path: FieldPath, expectation: Expectation, compared: Compared
 ) -> Iterator[Problem]:
     names, statistic = compared.names, (*path, "statistic")
+    if compared.by == "nothing":
+        yield document.problem(statistic, "nothing is compared, so there is no ratio", expectation.statistic)
+        return
     if compared.by == "mode":
         if len(names.modes) < 2:
             yield document.problem(statistic, "needs both modes in the experiment", expectation.statistic)

@@ -11,10 +11,11 @@ from testbed.cluster.objects import JsonObject
 from testbed.errors import Problem
 from testbed.spec.check_network import BuiltFabric
 from testbed.spec.checked import make_objects, wants_dns
+from testbed.spec.events import Scale
 from testbed.spec.field_types import parse_cidr
 from testbed.spec.filler import TooManyEndpoints
 from testbed.spec.manifests import Manifest, replica_count
-from testbed.spec.models import Network, Probe, Scale
+from testbed.spec.models import Network, Probe
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.overrides import parse_field
 from testbed.spec.source import Document, FieldPath
@@ -77,6 +78,8 @@ def scale_problems(
     """Events that would make more pods than there are addresses for, in a build in which the manifests' own fit."""
     for index, probe in probes.items():
         for number, event in enumerate(probe.events):
+            if event.scale is None:
+                continue
             scaled = [_scaled(manifest, event.scale) for manifest in manifests]
             if scaled == list(manifests):
                 continue

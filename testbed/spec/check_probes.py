@@ -1,4 +1,4 @@
-"""Checks of probes: fields that belong together, and paths and Deployments that are there."""
+"""Checks of probes: fields that belong together, and paths that are there."""
 
 from __future__ import annotations
 
@@ -84,24 +84,8 @@ def probe_problems(document: Document, probes: Mapping[int, Probe], names: Names
         for number, size in enumerate(probe.payload_bytes):
             if size in probe.payload_bytes[:number]:
                 yield document.problem((*path, "payload_bytes", number), "given twice", size)
-        for number, event in enumerate(probe.events):
-            if event.at_s >= probe.duration_s:
-                limit = f"less than duration_s, which is {probe.duration_s:g}"
-                yield document.problem((*path, "events", number, "at_s"), "is after the end", event.at_s, limit)
         if probe.kind == "command":
             yield from _command_problems(document, path, probe)
-
-
-def event_problems(document: Document, probes: Mapping[int, Probe], manifests: Sequence[Manifest]) -> Iterator[Problem]:
-    """Events that speak of a Deployment that no manifest has."""
-    known = [f"{each.namespace}/{each.name}" for each in manifests if each.kind == "Deployment"]
-    for index, probe in probes.items():
-        for number, event in enumerate(probe.events):
-            wanted = f"{event.scale.namespace}/{event.scale.deployment}"
-            if wanted not in known:
-                path: FieldPath = ("probes", index, "events", number, "scale", "deployment")
-                message = f"no manifest has this Deployment{suggestion(wanted, known)}"
-                yield document.problem(path, message, wanted, names_text(known) or "add the Deployment to manifests")
 
 
 def program_problems(

@@ -12,10 +12,10 @@ from testbed.cluster.service_allocation import ServiceAllocator
 from testbed.cluster.services import SERVICE_NAME_LABEL, is_headless, selector_of
 from testbed.cluster.values import MAX_GROUP_ENDPOINTS, MAX_GROUP_ENDPOINTS_WITH_AFFINITY, NetworkConfig
 from testbed.errors import Problem
+from testbed.spec.events import Scale
 from testbed.spec.manifests import Manifest, pod_template, replica_count
 from testbed.spec.manifests.ports import protocol_of
 from testbed.spec.manifests.service import service_type
-from testbed.spec.models import Scale
 from testbed.spec.nearest import names_text, suggestion
 from testbed.spec.source import FieldPath
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from testbed.cluster.values import MAX_GROUP_ENDPOINTS, Mode, NetworkConfig, ProxyName
+from testbed.spec.events import Event
 from testbed.spec.field_types import (
     CIDR,
     Delay,
-    DnsLabel,
     Endpoint,
     JsonPath,
     Loss,
@@ -26,15 +26,9 @@ from testbed.spec.field_types import (
     UrlPath,
     parse_cidr,
 )
+from testbed.spec.model import Model
 
 FORMAT = "testbed/v1"
-
-
-class Model(BaseModel):
-    """Unknown fields are errors; values do not change after checking."""
-
-    # In a file only the alias counts (see testbed.spec.structure); by name is for Python code.
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
 
 
 class LinkProperties(Model):
@@ -127,7 +121,7 @@ class Build(Model):
     generate: Generate | None = Field(default=None, description="Services added to those of the manifests")
 
 
-Comparison = Literal["mode", "proxy", "path"]
+Comparison = Literal["mode", "proxy", "path", "nothing"]
 ProbeKind = Literal[
     "icmp_rtt",
     "udp_rr",
@@ -162,23 +156,6 @@ FIELDS_OF_KIND: dict[ProbeKind, frozenset[str]] = {
         {"paths", "duration_s", "argv", "server_argv", "pattern", "json_path", "metric", "scale", "higher_is_better"}
     ),
 }
-
-
-class Scale(Model):
-    """A number of replicas for a Deployment, as ``kubectl scale`` sets it."""
-
-    deployment: str = Field(description="name of a Deployment of the manifests")
-    namespace: DnsLabel = Field(default="default", description="the Deployment's namespace")
-    replicas: Annotated[int, Field(ge=0, le=1000, strict=True)] = Field(description="how many pods it shall have")
-
-
-class Event(Model):
-    """Something done to the cluster while a cell runs."""
-
-    at_s: Annotated[float, Field(ge=0, le=3600, strict=True)] = Field(
-        description="time since the cell's measuring began, after the warm-up"
-    )
-    scale: Scale = Field(description="scale a Deployment; it is scaled back after the cell")
 
 
 class Probe(Model):
@@ -291,8 +268,9 @@ class Experiment(Model):
     )
     compare: Comparison | None = Field(
         default=None,
-        description="what the primary family compares: overlay with routed, each proxy with the first, or each path "
-        "with its baseline; by default paths if any has a baseline, else proxies if there are several, else modes",
+        description="what the primary family compares: overlay with routed, each proxy with the first, each path with "
+        "its baseline, or nothing, so that every figure stands alone; by default paths if any has a baseline, else "
+        "proxies if there are several, else modes",
     )
     paths: dict[Name, Path] = Field(default_factory=dict, description="name to pair of ends")
     probes: tuple[Probe, ...] = Field(default=(), description="measurements; at least one to run")

@@ -18,7 +18,7 @@ _SIGNIFICANCE = 0.05
 
 def experiment_warnings(document: Document, experiment: Experiment, manifests: Sequence[Manifest]) -> Iterator[str]:
     """Too few rounds for a verdict, or nothing that a verdict could be about."""
-    if not experiment.probes:
+    if not experiment.probes or experiment.compared == "nothing":
         return
     if experiment.compared == "mode" and len(experiment.modes) == 1:
         message = "one mode, one proxy and no baseline: nothing is compared, so nothing gets a verdict"
@@ -38,7 +38,7 @@ def experiment_warnings(document: Document, experiment: Experiment, manifests: S
 def primary_family_size(experiment: Experiment, manifests: Sequence[Manifest]) -> int:
     """How many ratios get a verdict together: the primary probe's, over builds, payloads, paths and treatments."""
     probe = experiment.primary_probe
-    if probe is None:
+    if probe is None or experiment.compared == "nothing":
         return 0
     modes, proxies = len(experiment.modes), len(experiment.proxies)
     if experiment.compared == "mode":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from testbed.cluster.values import MODES
 from testbed.measure import evidence
 from testbed.measure.capture import capturing
+from testbed.measure.events.restore import brought_back
 from testbed.measure.evidence import Asking
 from testbed.measure.probes import run_probe
 from testbed.measure.probes.base import Context, Result, serve_echo
@@ -135,10 +137,11 @@ def requests_see_pods_come_and_go_and_programming_is_timed() -> None:
     fields = {"kind": "http", "duration_s": 4.0, "rate_per_s": 100.0, "keep_alive": False, "events": events}
     with cluster(plan) as testbed, Servers(testbed) as servers:
         settle(testbed)
-        before = {each.name for each in testbed.state.pods}
+        before = Counter(each.node_name for each in testbed.state.pods)
         for proxy in ("openflow", "nftables"):
             testbed.set_proxy(proxy)
-            result = measured(testbed, servers, CLIENT, "service/web:80", **fields)
+            with brought_back(testbed, Probe.model_validate(fields).events):
+                result = measured(testbed, servers, CLIENT, "service/web:80", **fields)
             down, up = result.happenings
             assert len(result.requests) == 400
             assert (len(down.removed), len(down.added)) == (2, 0)
@@ -153,8 +156,8 @@ def requests_see_pods_come_and_go_and_programming_is_timed() -> None:
             (stale_ms,) = dict(result.values)["stale_ms"]
             assert 0 <= stale_ms <= down.confirmed_ms - down.written_ms + 50
             assert result.loss_is_a_result
-            # Afterwards there are as many as before.
-            assert {each.name for each in testbed.state.pods} == before
+            # Afterwards there are as many as before, and on each node as many.
+            assert Counter(each.node_name for each in testbed.state.pods) == before
         generate = Generate(services=5, endpoints=2)
         slices = filler_slices(generate, filler_pods(testbed.plan.pods))
         testbed.wait_confirmed(testbed.apply([*filler_services(generate), *slices]))

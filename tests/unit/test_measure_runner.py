@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from testbed.analysis.load import Results, load
+from testbed.cluster.store import Store
 from testbed.errors import RunError
 from testbed.measure import attempt as attempt_module
 from testbed.measure import evidence, fidelity, runner
@@ -37,10 +38,12 @@ class Scene:
         self.probe: Callable[[Context, int], Result] = lambda _, __: Result((("rtt_us", [1.0]),), lost=0, exchanges=0)
         self.finding = FINDING
         self.calls = 0
+        self.store = Store()
         self.config = SimpleNamespace(overlay_mtu_bytes=1450, pod_mtu_bytes=1500)
 
     # The part of a network that the runner itself uses.
     datapath = "netdev"
+    stopped_nodes: frozenset[str] = frozenset()
 
     @property
     def state(self) -> Any:
@@ -55,6 +58,9 @@ class Scene:
 
     def set_proxy(self, proxy: str) -> None:
         self.proxies.append(proxy)
+
+    def wait_settled(self) -> None:
+        pass
 
     def bridge_counters(self) -> dict[str, dict[str, int]]:
         return {"n1": {"ports": 3, "tunnel_tx_packets": 0, "lost_upcalls": 0}}

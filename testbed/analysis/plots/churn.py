@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from testbed.analysis.cells import ATTEMPT
+from testbed.analysis.events import is_good, stale
 from testbed.analysis.plots.data import PlotData
 from testbed.analysis.plots.style import BAD, FAINT, NOISE, heading, new_figure, panels, plain_number
 
@@ -82,11 +83,11 @@ def _where(frame: pd.DataFrame, key: dict[str, object]) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, happenings: pd.DataFrame, limit_ms: float) -> None:
-    good = rows["status"].between(200, 399)
+    good = is_good(rows)
     took_ms = rows["over_ms"] - rows["due_ms"]
-    stale = good & _stale(rows, happenings)
-    axes.plot(rows.loc[good & ~stale, "due_ms"] / 1e3, took_ms[good & ~stale], ".", color=_GOOD, markersize=2.5)
-    axes.plot(rows.loc[stale, "due_ms"] / 1e3, took_ms[stale], "D", color=_STALE, markersize=4)
+    removed = pd.concat([stale(rows, happenings, place) for place in range(len(happenings))], axis=1).any(axis=1)
+    axes.plot(rows.loc[good & ~removed, "due_ms"] / 1e3, took_ms[good & ~removed], ".", color=_GOOD, markersize=2.5)
+    axes.plot(rows.loc[removed, "due_ms"] / 1e3, took_ms[removed], "D", color=_STALE, markersize=4)
     top_ms = limit_ms * 1.6
     if not good.all():  # an empty line that may leave its axes would upset the layout
         bad_s = rows.loc[~good, "due_ms"] / 1e3
@@ -109,16 +110,3 @@ def _panel(axes: Axes, rows: pd.DataFrame, happenings: pd.DataFrame, limit_ms: f
     axes.annotate(
         text, (1.0, 1.0), (0, 2), xycoords="axes fraction", textcoords="offset points", ha="right", fontsize=8
     )
-
-
-def _stale(rows: pd.DataFrame, happenings: pd.DataFrame) -> pd.Series[bool]:
-    """Which requests, due after the event that removed a pod and before one that brought it back, it answered."""
-    found = pd.Series(False, index=rows.index)
-    for place, (_, event) in enumerate(happenings.iterrows()):
-        for pod in event["removed"]:
-            later = [
-                other["written_ms"] for _, other in happenings.iloc[place + 1 :].iterrows() if pod in other["added"]
-            ]
-            end = min(later, default=float("inf"))
-            found |= (rows["pod"] == pod) & (rows["due_ms"] >= event["written_ms"]) & (rows["over_ms"] < end)
-    return found

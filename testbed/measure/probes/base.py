@@ -79,8 +79,9 @@ class Request:
 class Happening:
     """One event of a cell, as it came: times in ms from the begin of measuring.
 
-    ``written_ms``: when its write to the API began. ``confirmed_ms``: when everything that balances connections had
-    confirmed what follows from it. ``removed``, ``added``: pods that the path's Service lost and won by it.
+    ``written_ms``: when its write to the API, or what else it does, began. ``confirmed_ms``: when all that follows from
+    it was done, and everything that balances connections had confirmed it. ``removed``, ``added``: pods that the path's
+    Service lost and won by it. ``action``: the field of the event in the file.
     """
 
     what: str
@@ -88,6 +89,7 @@ class Happening:
     confirmed_ms: float
     removed: tuple[str, ...]
     added: tuple[str, ...]
+    action: str = "scale"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Result:
     cannot be told; ``lost_of``: how many of them each metric misses, where a cell has several. ``exchanges``: how many
     packets went there and back at the least (for the bridges' counters). ``retransmits``: segments that TCP sent again,
     where the tool says so. ``requests`` and ``happenings``: of a cell that keeps more than figures.
-    ``loss_is_a_result``: what is lost is what the cell asks for and voids nothing."""
+    ``loss_is_a_result``: what is lost is what the cell asks for and voids nothing. ``causes``: why the round is void
+    although there are figures."""
 
     values: tuple[tuple[str, Sequence[float]], ...]
     lost: int | None = None
@@ -106,3 +109,4 @@ class Result:
     requests: tuple[Request, ...] = ()
     happenings: tuple[Happening, ...] = ()
     loss_is_a_result: bool = False
+    causes: tuple[str, ...] = ()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 
+from testbed.errors import RunError
 from testbed.measure.destination import Destination
-from testbed.measure.interface import Network
+from testbed.measure.events.timeline import Timeline
 from testbed.measure.probes.base import ANSWER_LIMIT_S, PROGRAM_LIMIT_S, Context, Happening, Request, Result
 from testbed.measure.process import ProbeFailure, client_argv, last_line, read_line, start, stop
-from testbed.spec.models import Event, Probe
+from testbed.spec.models import Probe
 
 HTTP_PORT = 80
 _BEGIN = re.compile(r"begin (\d+)")
@@ -26,23 +26,28 @@ def run(context: Context) -> Result:
 
     ``failed``: refused, reset, closed or answered with an error; ``late``: answered after ``late_ms``; ``lost``: not
     answered within a second. Closed loop: ``requests_per_s``. With events ``stale_ms``, one figure an event that took
-    pods from the Service: how long after its write to the API one of them still answered.
+    pods from the Service: how long after its write to the API one of them still answered. What the events have changed
+    stays so (see :func:`testbed.measure.events.restore.brought_back`).
     """
     probe, network = context.probe, context.network
     destination = context.destination("tcp", HTTP_PORT)
-    with _scaled_back(network, probe.events):
-        process = start(network, context.source, command(destination, probe), bufsize=0)
+    timeline, causes = Timeline(network, probe.events, lambda: _pods(context)), []
+    process = start(network, context.source, command(destination, probe), bufsize=0)
+    try:
+        begin_ns = _begin_ns(read_line(process, PROGRAM_LIMIT_S))
         try:
-            begin_ns = _begin_ns(read_line(process, PROGRAM_LIMIT_S))
-            happenings = _carry_out(context, begin_ns)
-            output, errors = process.communicate(timeout=probe.warmup_s + probe.duration_s + PROGRAM_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise ProbeFailure(f"http.py gave no result within {PROGRAM_LIMIT_S:g} s of its end") from None
-        finally:
-            stop(process)
+            timeline.run(begin_ns)
+        except RunError as error:
+            causes.append(str(error))  # what the client saw of it is kept all the same
+        output, errors = process.communicate(timeout=probe.warmup_s + probe.duration_s + PROGRAM_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise ProbeFailure(f"http.py gave no result within {PROGRAM_LIMIT_S:g} s of its end") from None
+    finally:
+        stop(process)
     if process.returncode != 0:
         raise ProbeFailure(f"http.py ended with status {process.returncode}: {last_line(errors or output)}")
-    return result_of(probe, parse(output), happenings, str(context.target))
+    result = result_of(probe, parse(output), timeline.happenings, str(context.target))
+    return replace(result, causes=tuple(causes))
 
 
 def command(destination: Destination, probe: Probe) -> list[str]:
@@ -103,7 +108,8 @@ def stale_times_ms(requests: Sequence[Request], happenings: Sequence[Happening])
     """
     found = []
     for number, happening in enumerate(happenings):
-        if not happening.removed:
+        # The pods of a rollout go one after the other; until then their answers are right.
+        if not happening.removed or happening.action == "rollout":
             continue
         later = happenings[number + 1 :]
         last_ms = happening.written_ms
@@ -125,54 +131,10 @@ def _begin_ns(line: str) -> int:
     return int(found[1])
 
 
-@contextmanager
-def _scaled_back(network: Network, events: Sequence[Event]) -> Iterator[None]:
-    """Afterwards every Deployment that an event scales has the replicas that it has now."""
-    scales = {(event.scale.namespace, event.scale.deployment) for event in events}
-    before = {key: network.replicas(*key) for key in sorted(scales)}
-    try:
-        yield
-    finally:
-        for (namespace, deployment), replicas in before.items():
-            network.scale(namespace, deployment, replicas)
-        if before:
-            _come_to_rest(network)
-
-
-def _carry_out(context: Context, begin_ns: int) -> tuple[Happening, ...]:
-    """Let the events happen at their times; one that is not yet confirmed when the next is due delays it."""
-    network, found = context.network, []
-    for event in sorted(context.probe.events, key=lambda event: event.at_s):
-        before = _pods(context)
-        time.sleep(max(begin_ns + event.at_s * 1e9 - time.perf_counter_ns(), 0) / 1e9)
-        written_ns = time.perf_counter_ns()
-        network.scale(event.scale.namespace, event.scale.deployment, event.scale.replicas)
-        _come_to_rest(network)
-        confirmed_ns = time.perf_counter_ns()
-        after = _pods(context)
-        found.append(
-            Happening(
-                f"{event.scale.deployment} to {event.scale.replicas}",
-                (written_ns - begin_ns) / 1e6,
-                (confirmed_ns - begin_ns) / 1e6,
-                removed=tuple(sorted(before - after)),
-                added=tuple(sorted(after - before)),
-            )
-        )
-    return tuple(found)
-
-
-def _come_to_rest(network: Network) -> None:
-    """Wait until the pods that are wanted are there and ready, and everything that balances connections knows."""
-    network.wait_settled()
-    network.wait_pods_ready()
-    network.wait_settled()
-
-
-def _pods(context: Context) -> set[str]:
+def _pods(context: Context) -> frozenset[str]:
     """The names of the pods behind the target now; none when it has no endpoint left."""
     try:
         backends = context.destination("tcp", HTTP_PORT).backends
     except ProbeFailure:
-        return set()
-    return {backend.endpoint.name for backend in backends}
+        return frozenset()
+    return frozenset(backend.endpoint.name for backend in backends)

@@ -1,0 +1,79 @@
+"""Nodes that fail: no packet gets in or out any more, and nobody tells the cluster, which has to find out by itself.
+
+The node's programs go on unseen, as those of a node whose network has failed. Its kubelet is silent: the cluster gives
+the node up when it has heard nothing for a while (:mod:`testbed.cluster.node_loop`), and what is wanted of its pods
+meanwhile is done when it comes back.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+
+from testbed.cluster.kinds import LEASE, NODE
+from testbed.cluster.node_heartbeat import LEASE_NAMESPACE, node_heartbeat
+from testbed.cluster.pod_facts import is_ready
+from testbed.cluster.store import Store
+from testbed.errors import RunError
+from testbed.network import netns
+from testbed.network.kubelet import Kubelet
+
+_TABLE = "inet testbed_failure"
+# Before every other chain, and final. What the bridge puts into tunnels leaves by the node's own output, too.
+_CUT_OFF = f"""table {_TABLE} {{
+  chain arriving {{ type filter hook prerouting priority -1000; policy drop; }}
+  chain leaving {{ type filter hook output priority -1000; policy drop; }}
+}}
+"""
+_NFT_S, _READY_S = 30, 30.0
+
+
+class NodeFailures:
+    """Stops nodes and lets them come back. May be used by several threads."""
+
+    def __init__(self, store: Store, kubelet: Kubelet) -> None:
+        self._store, self._kubelet = store, kubelet
+        self._stopped: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """The nodes that are stopped now."""
+        return frozenset(self._stopped)
+
+    def stop(self, name: str) -> None:
+        """Cut a node off. Raises RunError when it is stopped already, or the kernel refuses."""
+        with self._lock:
+            if name in self._stopped:
+                raise RunError(f"node {name} is stopped already")
+            self._stopped.add(name)
+            self._kubelet.silence(name)
+            _nft(name, _CUT_OFF)
+            node_heartbeat(self._store, name)  # its last sign of life: from now on it is missed
+
+    def start(self, name: str) -> None:
+        """Let a stopped node come back; returns when the cluster has found out. Raises RunError when it does not."""
+        with self._lock:
+            if name not in self._stopped:
+                raise RunError(f"node {name} is not stopped")
+            _nft(name, f"delete table {_TABLE}")
+            self._stopped.discard(name)
+            self._kubelet.resume(name)
+            deadline = time.monotonic() + _READY_S
+            with self._store.watch(NODE) as watch:
+                node_heartbeat(self._store, name)
+                while not is_ready(self._store.get(NODE, name)):
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        raise RunError(f"node {name} is back, and not ready after {_READY_S:g} s")
+                    watch.next(left_s)
+            # Nobody sends its heartbeats, so from here on it is not to be missed.
+            self._store.delete(LEASE, name, LEASE_NAMESPACE)
+
+
+def _nft(node: str, rules: str) -> None:
+    with netns.entered(node):
+        done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_NFT_S)
+    if done.returncode:
+        raise RunError(f"nft: {node}: {done.stderr.strip()}")
