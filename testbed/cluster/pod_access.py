@@ -29,6 +29,19 @@ class Started(Protocol):
         """End it and what it has started (but for daemons) at once."""
 
 
+class Console(Protocol):
+    """Standard input and the terminal of a container's own program; clients that are attached share it."""
+
+    def write(self, data: bytes) -> int:
+        """Pass bytes to standard input; how many it takes now. All of them when nobody will ever read them."""
+
+    def client_ended(self) -> None:
+        """The client has sent its last byte, or left."""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the terminal, if there is one, its size in characters."""
+
+
 class PodAccess(Protocol):
     """Ways into the containers of running pods. All methods raise NotFound when there is no such pod or container, and
     BadRequest when it does not run (:mod:`testbed.cluster.status`)."""
@@ -57,6 +70,9 @@ class PodAccess(Protocol):
     def log_times(self, namespace: str, pod: str, container: str, *, previous: bool) -> Sequence[tuple[int, float]]:
         """Offsets in that log with the time (in seconds since 1970) when what stands from there on was written, up to
         the next offset; both rise. Empty when nothing was written."""
+
+    def console(self, namespace: str, pod: str, container: str) -> Console | None:
+        """Where a client that is attached writes to; None for a container that has no standard input."""
 
     def is_running(self, namespace: str, pod: str, container: str) -> bool:
         """Whether the container's process runs: its log may grow while it does."""

@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from testbed.network.place import Place, namespace_command
+from testbed.network.pods.console import Console
 from testbed.network.pods.spawner import Spawner
 
 LOGS = Path("/run/containers")
@@ -26,6 +28,9 @@ FOLDERS = Path("/run/pods")
 
 # How long programs may take to end after SIGTERM when the whole cluster ends: nothing here has state to save.
 _END_S = 2.0
+
+Stdin = Literal["", "always", "once"]
+"""Whether a program has standard input: not, for as long as it runs, or for the first client that is attached."""
 
 # The process, or None and why it could not be started.
 Started = Callable[["ContainerProcess | None", str], None]
@@ -64,6 +69,8 @@ class Program:
     environment: Mapping[str, str]
     directory: str = "/"
     mounts: Sequence[tuple[str, str, bool]] = ()
+    stdin: Stdin = ""
+    terminal: bool = False
 
 
 @dataclass
@@ -72,6 +79,7 @@ class _Container:
     environment: Mapping[str, str]
     place: Place
     ended: Callable[[int], None] = field(repr=False)
+    console: Console | None = None
 
 
 class Containers:
@@ -122,6 +130,10 @@ class Containers:
         """
         return namespace_command(f"/proc/{self._containers[key, container].process.pid}/ns", argv)
 
+    def console(self, key: str, container: str) -> Console | None:
+        """The standard input and terminal of a container's program, if it has any. Raises KeyError."""
+        return self._containers[key, container].console
+
     def environment(self, key: str, container: str) -> dict[str, str]:
         """The variables of a container's program. Raises KeyError when there was none."""
         return dict(self._containers[key, container].environment)
@@ -167,14 +179,27 @@ class Containers:
         log = self.log(key, name)
         with suppress(FileNotFoundError):
             log.replace(self.log(key, name, previous=True))
+        console = None
+        if program.stdin or program.terminal:
+            try:
+                console = Console(
+                    log, has_input=bool(program.stdin), terminal=program.terminal, once=program.stdin == "once"
+                )
+            except OSError as error:
+                started(None, str(error))
+                return
 
         def answered(pid: int | None, error: str) -> None:
+            if console is not None:
+                console.started()
             if pid is None:
+                if console is not None:
+                    console.close()
                 started(None, error)
                 return
             process = ContainerProcess(pid)
-            self._containers[key, name] = _Container(process, program.environment, place, ended)
-            self._heard[pid] = lambda status: self._container_ended(process, status, ended)
+            self._containers[key, name] = _Container(process, program.environment, place, ended, console)
+            self._heard[pid] = lambda status: self._container_ended(process, status, ended, console)
             started(process, "")
 
         self._spawner.run(
@@ -187,6 +212,8 @@ class Containers:
                 "mounts": [list(mount) for mount in program.mounts],
                 "files": [*place.files.items()] if program.mounts else [],
                 "layer": f"{name}-{run}",
+                "console": console.path if console is not None else "",
+                "terminal": program.terminal,
             },
             answered,
         )
@@ -264,7 +291,11 @@ class Containers:
         self._container_ended(process, status, ended)
 
     @staticmethod
-    def _container_ended(process: ContainerProcess, status: int, ended: Callable[[int], None]) -> None:
+    def _container_ended(
+        process: ContainerProcess, status: int, ended: Callable[[int], None], console: Console | None = None
+    ) -> None:
+        if console is not None:
+            console.close()
         process.ended(status)
         ended(status)
 

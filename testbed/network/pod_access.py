@@ -19,6 +19,7 @@ from testbed.network import netns
 from testbed.network.containers import Containers
 from testbed.network.log_times import LogTimes
 from testbed.network.place import Place
+from testbed.network.pods.console import Console
 from testbed.spec.endpoints import EndpointRef
 from testbed.spec.images import find_image
 
@@ -90,6 +91,12 @@ class RunningPods:
     def log_times(self, namespace: str, pod: str, container: str, *, previous: bool) -> Sequence[tuple[int, float]]:
         """When the parts of a container's log were written, to a tenth of a second."""
         return self._times.of(self.log(namespace, pod, container, previous=previous))
+
+    def console(self, namespace: str, pod: str, container: str) -> Console | None:
+        """The standard input of a container that asks for it (``stdin: true``), and its terminal (``tty: true``)."""
+        if not self.is_running(namespace, pod, container):
+            raise BadRequest(f'container not found ("{container}")')
+        return self._containers.console(f"{namespace}/{pod}", container)
 
     def is_running(self, namespace: str, pod: str, container: str) -> bool:
         """Whether the container's process runs."""

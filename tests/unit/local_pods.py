@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from testbed.cluster.pod_access import Console
 from testbed.cluster.status import BadRequest
 
 
@@ -30,6 +31,7 @@ class LocalPods:
         self.folder = folder
         self.started: list[Program] = []
         self.containers: dict[str, subprocess.Popen] = {}
+        self.consoles: dict[str, Console] = {}
         self.times: list[tuple[int, float]] = []
 
     def start(
@@ -66,6 +68,9 @@ class LocalPods:
 
     def log_times(self, namespace: str, pod: str, container: str, *, previous: bool) -> Sequence[tuple[int, float]]:
         return self.times or [(0, time.time())]
+
+    def console(self, namespace: str, pod: str, container: str) -> Console | None:
+        return self.consoles.get(pod)
 
     def is_running(self, namespace: str, pod: str, container: str) -> bool:
         return pod not in self.containers or self.containers[pod].poll() is None

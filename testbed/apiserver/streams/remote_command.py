@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from testbed.apiserver.streams.client_socket import FULL_BYTES, ClientSocket, ready
 from testbed.apiserver.streams.remote_streams import RemoteStreams
 from testbed.apiserver.streams.standard_streams import StandardStreams
+from testbed.apiserver.streams.terminal_sizes import TerminalSizes
 from testbed.cluster.pod_access import Started
 
 _STREAMS_S = 30.0
@@ -25,8 +25,7 @@ class RemoteCommand:
         self._client, self._remote, self._local = client, remote, local
         self._input = bytearray()
         self._input_ended = False
-        self._sizes = ""
-        self._json = json.JSONDecoder()
+        self._sizes = TerminalSizes()
 
     def wait_for_streams(self, early: bytes) -> bool:
         """Wait until the client has opened its streams; ``early`` is what it has sent already. False: it did not."""
@@ -90,7 +89,8 @@ class RemoteCommand:
                 self._input += payload
                 self._input_ended = self._input_ended or ended
             elif name == "resize":
-                self._resize(payload)
+                for columns, rows in self._sizes.take(payload):
+                    self._local.resize(columns, rows)
         self._client.send(self._remote.take())
 
     def _pass_input(self) -> None:
@@ -125,18 +125,3 @@ class RemoteCommand:
                     left -= self._pass_output(fd)
                 else:
                     break
-
-    def _resize(self, payload: bytes) -> None:
-        """Terminal sizes as JSON objects, one after the other, in pieces of any length."""
-        self._sizes = (self._sizes + payload.decode("utf-8", "replace")).lstrip()
-        while self._sizes:
-            try:
-                size, end = self._json.raw_decode(self._sizes)
-            except ValueError:
-                if len(self._sizes) > 1000:  # no beginning of a size
-                    self._sizes = ""
-                return
-            self._sizes = self._sizes[end:].lstrip()
-            columns, rows = (size.get(key) if isinstance(size, dict) else None for key in ("Width", "Height"))
-            if isinstance(columns, int) and isinstance(rows, int) and 0 < columns < 65536 and 0 < rows < 65536:
-                self._local.resize(columns, rows)

@@ -139,6 +139,13 @@ class Parent:
         if like not in self._children:
             raise ProcessLookupError(3, "the pod's namespaces are gone")
         log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        # A terminal that is opened must not become this process's own.
+        flags = os.O_NOCTTY | os.O_CLOEXEC | (os.O_RDWR if message.get("terminal") else os.O_RDONLY)
+        try:
+            console = os.open(message["console"], flags) if message.get("console") else None
+        except OSError:
+            os.close(log)
+            raise
 
         def start() -> int:
             flags = linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
@@ -152,6 +159,8 @@ class Parent:
                 self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
             argv, directory = message["argv"] or self._pause, message.get("directory") or "/"
             Path(directory).mkdir(parents=True, exist_ok=True)
+            if console is not None:
+                return self._spawn_on(console, message, argv, directory, log)
             if len(argv) > 1 and argv[0] == sys.executable and argv[1] in self._mains:
                 return self._fork(self._mains[argv[1]], argv[1:], message["environment"], directory, log)
             return self._spawn(argv, message["environment"], directory, log)
@@ -161,6 +170,8 @@ class Parent:
             return pid
         finally:
             os.close(log)
+            if console is not None:
+                os.close(console)
 
     def _enter_network(self, name: str) -> None:
         fd = os.open(f"/proc/{self._testbed}/root/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -169,15 +180,32 @@ class Parent:
         finally:
             os.close(fd)
 
-    def _spawn(self, argv: list[str], environment: dict[str, str], directory: str, log: int) -> int:
+    def _spawn_on(self, console: int, message: Message, argv: list[str], directory: str, log: int) -> int:
+        """A program with standard input, or with a terminal, which becomes its controlling terminal."""
+        environment: dict[str, str] = message["environment"]
+        if message["terminal"]:
+            command = ["setsid", "--ctty", *argv]
+            return self._spawn(command, environment, directory, console, stdin=console, own_session=False)
+        return self._spawn(argv, environment, directory, log, stdin=console)
+
+    def _spawn(
+        self,
+        argv: list[str],
+        environment: dict[str, str],
+        directory: str,
+        log: int,
+        *,
+        stdin: int = subprocess.DEVNULL,
+        own_session: bool = True,
+    ) -> int:
         process = subprocess.Popen(
             argv,
             env=environment,
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            start_new_session=own_session,
         )
         process.returncode = 0  # it must not be waited for by subprocess: _report_ended does
         self._children.add(process.pid)

@@ -20,7 +20,7 @@ from testbed.cluster.events import EventRecorder, EventType
 from testbed.cluster.kinds import Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key
 from testbed.cluster.values import PodNetwork
-from testbed.network.containers import FOLDERS, ContainerProcess, Containers, Program
+from testbed.network.containers import FOLDERS, ContainerProcess, Containers, Program, Stdin
 from testbed.network.place import Place
 from testbed.network.pods.environment import NotConfigured, container_variables
 from testbed.network.pods.hooks import ask_page
@@ -225,7 +225,11 @@ class PodRunner:
             "HOSTNAME": self.place.hostname,
             **variables,
         }
-        program = Program(argv, environment, str(spec.get("workingDir") or "/"), mounts)
+        terminal = bool(spec.get("tty"))
+        if terminal:
+            environment.setdefault("TERM", "xterm")
+        stdin: Stdin = ("once" if spec.get("stdinOnce") else "always") if spec.get("stdin") else ""
+        program = Program(argv, environment, str(spec.get("workingDir") or "/"), mounts, stdin, terminal)
         number = run.runs + 1
         tools.containers.run(
             self.key,
@@ -401,8 +405,11 @@ class PodRunner:
     def changed(self, pod: JsonObject) -> None:
         """The pod's object is another now. Of what is in it, only images can change, and labels and annotations."""
         before, self.pod = self.pod, pod
-        if self.stage == "up" and before["metadata"] != pod["metadata"]:
+        texts = ("labels", "annotations")
+        if self.stage == "up" and any(before["metadata"].get(name) != pod["metadata"].get(name) for name in texts):
             update_volumes(pod, self.folder / "volumes", self._lookup)
+        if pod["spec"].get("readinessGates"):
+            self._tools.touched(self)  # others say whether they are open
         if before["spec"] == pod["spec"]:
             return
         specs = {

@@ -22,6 +22,7 @@ from testbed.spec.source import FieldPath
 _HOOK: Fields = {"exec": None, "httpGet": None, "sleep": None}
 _CONTAINER_FIELDS: Fields = {
     **dict.fromkeys(("name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom")),
+    **dict.fromkeys(("stdin", "stdinOnce", "tty")),
     "ports": dict.fromkeys(("name", "containerPort", "protocol", "hostPort", "hostIP")),
     **dict.fromkeys(PROBES, PROBE_FIELDS),
     "lifecycle": {"preStop": _HOOK, "postStart": _HOOK, "stopSignal": None},
