@@ -15,6 +15,7 @@ from benchmarks import (
     build,
     controller_push,
     dns_freshness,
+    loops,
     memory,
     pipeline_rtt,
     proxies_push,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "proxies_push": proxies_push.figures,
     "vip_rtt": vip_rtt.figures,
     "dns_freshness": dns_freshness.figures,
+    "loops": loops.figures,
     "memory": memory.figures,
 }
 

@@ -59,7 +59,7 @@ _FOLLOWED = (
 )
 
 
-_MUCH_S, _LONGEST_PAUSE_S = 0.002, 0.05
+_MUCH_S, _MUCH_EACH_S, _LONGEST_PAUSE_S = 0.002, 0.0005, 0.05
 
 _WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, POD)}
 
@@ -158,18 +158,18 @@ class Loops:
                     self._take(event.type, event.object)
                 self._work()
                 self._watch.handled()
-                self._pause(time.monotonic() - started)
+                self._pause(time.monotonic() - started, len(events))
         except Exception as error:
             _log.exception("the cluster's loops have failed")
             self._failure = error
             assert self._watch is not None
             self._watch.close()
 
-    def _pause(self, busy_s: float) -> None:
-        """Where a round is much work, as in a Service of hundreds of pods, leave the processor to those who report the
-        changes: what they say meanwhile is one round instead of many."""
-        if busy_s > _MUCH_S:
-            self._stopping.wait(min(_LONGEST_PAUSE_S, 2 * busy_s))
+    def _pause(self, busy_s: float, changes: int) -> None:
+        """Where few changes are much work, as in a Service of hundreds of pods that become ready one by one, leave the
+        processor to those who report them: what they say meanwhile is one round instead of many."""
+        if busy_s > max(_MUCH_S, changes * _MUCH_EACH_S):
+            self._stopping.wait(min(_LONGEST_PAUSE_S, 4 * busy_s))
 
     def _wait_s(self) -> float | None:
         """How long there is nothing to do unless something changes."""
