@@ -29,10 +29,6 @@ _FIXED = {
 def set_workload_defaults(wire: JsonObject) -> None:
     """Complete a workload in place; what makes no sense is left for :func:`workload_problems`."""
     spec = wire.setdefault("spec", {})
-    for name in ("strategy", "updateStrategy"):
-        strategy = spec.get(name)
-        if isinstance(strategy, dict) and strategy.get("type") in ("Recreate", "OnDelete"):
-            strategy.pop("rollingUpdate", None)  # what was said about another type of update
     set_defaults(kind_of(wire), wire)
     if wire["kind"] == "Job":
         _complete_job(wire, spec)

@@ -11,7 +11,9 @@ from testbed.cluster.kinds import (
     CONTROLLER_REVISION,
     DAEMON_SET,
     DEPLOYMENT,
+    EVENT,
     JOB,
+    NETWORK_POLICY,
     NODE,
     POD,
     REPLICA_SET,
@@ -406,3 +408,21 @@ def test_what_cannot_be_changed_is_refused():
             cluster.store.patch(
                 DAEMON_SET, "agent", {"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": "all"}}}}
             )
+
+
+def test_a_network_policy_says_that_it_is_not_enforced_and_again_when_it_changes():
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "deny"},
+        "spec": {"podSelector": {}},
+    }
+    with Cluster() as cluster:
+        cluster.store.create(policy)
+        cluster.settle()
+        [(reason, message)] = cluster.events(NETWORK_POLICY, "deny")
+        assert reason == "NotEnforced" and "does not enforce it" in message
+        cluster.store.patch(NETWORK_POLICY, "deny", {"metadata": {"labels": {"a": "b"}}})
+        cluster.store.patch(NETWORK_POLICY, "deny", {"spec": {"policyTypes": ["Ingress"]}})
+        cluster.settle()
+        assert [wire["count"] for wire in cluster.store.list(EVENT).items] == [2]
