@@ -24,7 +24,7 @@ from testbed.network.hosts import ClusterCLI
 from testbed.network.kubeconfig import Door
 from testbed.network.plan import Plan
 from testbed.network.supervisor import supervised
-from testbed.spec.endpoints import parse_endpoint
+from testbed.spec.endpoints import EndpointRef, parse_endpoint
 from testbed.spec.nearest import suggestion
 from testbed.views.cluster import network_line, nodes_table, outside_table, pods_table, services_table
 
@@ -127,7 +127,10 @@ def _entrance(testbed: Testbed, question: Mapping[str, Any]) -> dict[str, Any]:
     endpoint, container = parse_endpoint(question["endpoint"]), question["container"]
     place = testbed.places.get(endpoint)
     if place is None:
-        raise Refused(f"there is no {endpoint}{suggestion(str(endpoint), map(str, list(testbed.places)))}")
+        others = [EndpointRef(kind, "", endpoint.name) for kind in ("node", "ext")]
+        meant = [str(other) for other in others if endpoint.kind == "pod" and other in testbed.places]
+        hint = f" (did you mean {meant[0]}?)" if meant else suggestion(str(endpoint), map(str, list(testbed.places)))
+        raise Refused(f"there is no {endpoint}{hint}")
     if endpoint.kind != "pod":
         if container is not None:
             raise Refused(f"-c goes with the name of a pod, not with {endpoint}")

@@ -20,6 +20,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -106,6 +107,8 @@ def _refused(error: OSError) -> str:
 
 def _init(worker: Callable[[], int], alive: int) -> int:
     linux.die_with_parent()
+    waited = {*_FORWARDED, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     # The entrance may have died between fork and the line above; then its end of the pipe is closed.
     if select.select([alive], [], [], 0)[0]:
         return _SIGNALLED + signal.SIGKILL
@@ -118,12 +121,30 @@ def _init(worker: Callable[[], int], alive: int) -> int:
         os.close(alive)
         for number in _FORWARDED:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _terminate)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, waited)
         exit_with(worker)
-    _forward_signals_to(process)
     while True:
-        pid, status = os.wait()
-        if pid == process:
-            return _status(status)
+        received = signal.sigwaitinfo(waited)
+        if received.si_signo == signal.SIGCHLD:
+            status = _reap(process)
+            if status is not None:
+                return status
+        # A sender outside the box has no number in here. One inside (`kill 1` in a pod) is not the one who may end it.
+        elif received.si_pid == 0:
+            os.kill(process, received.si_signo)
+
+
+def _reap(process: int) -> int | None:
+    """Take note of every process that has ended; the exit status of ``process`` if it is among them."""
+    status = None
+    with suppress(ChildProcessError):
+        while True:
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == process:
+                status = _status(wait_status)
+    return status
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.admission import cluster_admission
+from testbed.cluster.kinds import NODE
 from testbed.cluster.loops import Loops
 from testbed.cluster.namespaces import create_namespaces
 from testbed.cluster.store import Store
@@ -29,6 +30,7 @@ from testbed.network.live_state import LiveState
 from testbed.network.load_balancer_routes import LoadBalancerRoutes
 from testbed.network.log_times import LogTimes
 from testbed.network.mininet_view import mininet_view
+from testbed.network.node_status import reporting
 from testbed.network.openvswitch import Datapath, VSwitch
 from testbed.network.place import Place
 from testbed.network.places import make_places
@@ -78,7 +80,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
     with ExitStack() as undo:
         store = Store(admission=cluster_admission(plan.state.config))
         for wire in plan.objects:
-            store.create(wire)
+            store.create(reporting(wire) if wire["kind"] == NODE.name else wire)
         create_namespaces(store)
         server = undo.enter_context(_api_server(store))
         controller, proxy = controller_process(server.url), proxy_process(server.url)

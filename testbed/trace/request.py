@@ -134,7 +134,12 @@ class Resolver:
             found, names = hosts.get(wanted.name), [f"ext/{name}" for name in hosts]
         if isinstance(found, IPv4Address):
             return found
-        raise _wrong(option, str(wanted), f"there is no {wanted}{suggestion(str(wanted), names)}")
+        hint = suggestion(str(wanted), names)
+        if wanted.kind == "pod" and wanted.name in state.node_by_name:
+            hint = f"; a node is written node/{wanted.name}"
+        elif wanted.kind == "pod" and wanted.name in self._outside_hosts():
+            hint = f"; a host outside is written ext/{wanted.name}"
+        raise _wrong(option, str(wanted), f"there is no {wanted}{hint}")
 
     def _outside_hosts(self) -> dict[str, IPv4Address]:
         """Hosts of the fabric that do not forward, with their address."""

@@ -78,6 +78,8 @@ def test_a_cluster_in_the_background_is_driven_by_kubectl_and_entered(user: str,
 
     nodes = kubectl(user, folder, kubeconfig, "get", "nodes", "-o", "name")
     assert nodes.stdout.split() == ["node/n1", "node/n2"], told(nodes)
+    ready = kubectl(user, folder, kubeconfig, "get", "nodes", "-o", "wide").stdout
+    assert ready.count(" Ready ") == 2 and os.uname().release in ready, ready
     pods = kubectl(user, folder, kubeconfig, "get", "pods", "-A")
     assert pods.returncode == 0, told(pods)
     assert "cluster-dns-" in pods.stdout and "server-cross-node" in pods.stdout, told(pods)
@@ -103,6 +105,11 @@ def test_a_cluster_in_the_background_is_driven_by_kubectl_and_entered(user: str,
     wrong = command(user, folder, "exec", "later", "-c", "sidecar", "--", "true")
     assert wrong.returncode == 2
     assert "later has no container sidecar; it has: later" in wrong.stderr
+    misspelt = command(user, folder, "exec", "n1", "--", "true")
+    assert "there is no n1 (did you mean node/n1?)" in misspelt.stderr, told(misspelt)
+    # Whoever is inside cannot end the box by its PID 1, which a program there takes for its own container's.
+    kill = command(user, folder, "exec", "node/n1", "--", "sh", "-c", "kill 1; kill -INT 1; kill -HUP 1")
+    assert kill.returncode == 0, told(kill)
     traced = command(user, folder, "trace", "--name", "lab", "later", "client")
     assert "DELIVERED to pod" in traced.stdout, told(traced)
 

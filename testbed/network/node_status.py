@@ -1,0 +1,49 @@
+"""What a kubelet says of its node when it starts: that it is ready, and what runs there."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import version
+
+from testbed.apiserver.discovery import discovery_documents
+from testbed.cluster.conditions import with_condition
+from testbed.cluster.objects import JsonObject
+
+# As a kubelet words them (k8s.io/kubernetes/pkg/kubelet/nodestatus).
+_CONDITIONS = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
+
+
+def reporting(node: JsonObject) -> JsonObject:
+    """A Node with the status that its kubelet reports, now and on this machine."""
+    conditions: list[JsonObject] = []
+    for condition in _CONDITIONS:
+        conditions = with_condition(conditions, *condition, time.time())
+    return {**node, "status": {**node["status"], "conditions": conditions, "nodeInfo": _node_info()}}
+
+
+def _node_info() -> JsonObject:
+    kubernetes = discovery_documents()["/version"]["gitVersion"]
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    machine = os.uname()
+    return {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine, machine.machine),
+        "bootID": "",
+        "containerRuntimeVersion": f"testbed://{version('k8s-mininet-testbed')}",
+        "kernelVersion": machine.release,
+        "kubeProxyVersion": kubernetes,
+        "kubeletVersion": kubernetes,
+        "machineID": "",
+        "operatingSystem": "linux",
+        "osImage": system,
+        "systemUUID": "",
+    }
