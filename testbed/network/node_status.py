@@ -23,8 +23,10 @@ _CONDITIONS = (
 def reporting(node: JsonObject) -> JsonObject:
     """A Node with the status that its kubelet reports, now and on this machine."""
     conditions: list[JsonObject] = []
-    for condition in _CONDITIONS:
-        conditions = with_condition(conditions, *condition, time.time())
+    for said in _CONDITIONS:
+        conditions = with_condition(conditions, *said, time.time())
+    for condition in conditions:
+        condition["lastHeartbeatTime"] = condition["lastTransitionTime"]
     return {**node, "status": {**node["status"], "conditions": conditions, "nodeInfo": _node_info()}}
 
 

@@ -62,7 +62,9 @@ class VSwitch:
         return _output(["ovs-ofctl", "-O", "OpenFlow13", *arguments], self.environment)
 
     def vsctl(self, *arguments: str) -> str:
-        return _output(["ovs-vsctl", f"--db={self.database}", *arguments], self.environment)
+        """The output of ``ovs-vsctl``, which waits for a database that is being started again. Raises RunError."""
+        waiting = ("--retry", f"--timeout={_TIMEOUT_S - 1}")
+        return _output(["ovs-vsctl", f"--db={self.database}", *waiting, *arguments], self.environment)
 
     def appctl(self, command: str, *arguments: str) -> str:
         """Ask the running ovs-vswitchd over its control socket (JSON-RPC, ovs-appctl(8)), without a process."""

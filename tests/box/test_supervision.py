@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -105,11 +105,15 @@ def events_of(testbed: Testbed, name: str) -> list[str]:
     return [event["reason"] for event in testbed.store.list(EVENT).items if name in event["message"]]
 
 
-def kill_and_wait(testbed: Testbed, name: str, pid: int) -> float:
-    """Kill a component and return how long it took until it was told that it runs again, in s."""
+def kill_and_wait(testbed: Testbed, name: str, pid: int, meanwhile: Callable[[], object] = bool) -> float:
+    """Kill a component and return how long it took until it was told that it runs again, in s.
+
+    ``meanwhile`` is called as soon as it is dead.
+    """
     with testbed.store.watch(EVENT) as watch:
         began = time.monotonic()
         os.kill(pid, signal.SIGKILL)
+        meanwhile()
         reasons: list[str] = []
         while RESTARTED not in reasons:
             events = watch.next(max(0.0, began + _RESTART_S - time.monotonic()))
@@ -180,7 +184,8 @@ def each_component_is_mended() -> None:
         # Its database: packets of the node may wait for it, but none is lost.
         across = Pinging(testbed, "client", "web")
         across.wait_answers(5)
-        restart_s = kill_and_wait(testbed, "ovsdb-server of n2", _pid(switch, DATABASE_PID_FILE))
+        database = _pid(switch, DATABASE_PID_FILE)
+        restart_s = kill_and_wait(testbed, "ovsdb-server of n2", database, lambda: switch.vsctl("list-br"))
         back = a_new_pod_is_reached(testbed, "after-ovsdb", across)
         gap_s = across.longest_gap_s()
         assert gap_s == 0
