@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed.cluster.kinds import EVENT, INGRESS, NODE, POD, SECRET, SERVICE
+from testbed.cluster.kinds import DEPLOYMENT, EVENT, INGRESS, NODE, POD, SECRET, SERVICE
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.network.ingress.certificates import self_signed
 from testbed.network.testbed import Testbed
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.box
 
 ADDONS = PROJECT / "testbed" / "addons"
 LOAD = PROJECT / "testbed" / "measure" / "clients" / "http.py"
+CONTROLLER = "ingress-nginx-controller"
 EXT = parse_endpoint("ext/ext1")
 
 
@@ -82,7 +83,7 @@ def _curl(testbed: Testbed, *arguments: str) -> str:
 
 def _load(testbed: Testbed, address: str, port: int, keep_alive: bool, meanwhile: Callable[[], None]) -> int:
     """Requests at a fixed rate while something happens; fails when one is lost. Returns how many there were."""
-    arguments = [address, str(port), "/", "4", "0", "250", str(int(keep_alive)), "5"]
+    arguments = [address, str(port), "/", "3", "0", "250", str(int(keep_alive)), "10"]
     process = testbed.popen(EXT, [sys.executable, str(LOAD), *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -109,6 +110,16 @@ def _change_everything(testbed: Testbed) -> None:
     for name in _pods(testbed, "tomcat-"):
         testbed.store.delete(POD, name)
         _settle(testbed)
+
+
+def _restart_controllers(testbed: Testbed) -> None:
+    """As ``kubectl rollout restart``, with two of them."""
+    annotations = {"kubectl.kubernetes.io/restartedAt": "now"}
+    template = {"metadata": {"annotations": annotations}}
+    before = set(_pods(testbed, CONTROLLER, "ingress-nginx"))
+    testbed.store.patch(DEPLOYMENT, CONTROLLER, {"spec": {"replicas": 2, "template": template}}, "ingress-nginx")
+    _settle(testbed)
+    assert not before & set(_pods(testbed, CONTROLLER, "ingress-nginx"))
 
 
 def _pods(testbed: Testbed, start: str, namespace: str = "default") -> list[str]:
@@ -147,7 +158,7 @@ def on_the_nodes_own_ports() -> None:
         _tls(testbed)
         _mistakes(testbed)
         # Killed, it is started again and has its rules.
-        (controller,) = _pods(testbed, "ingress-nginx-controller", "ingress-nginx")
+        (controller,) = _pods(testbed, CONTROLLER, "ingress-nginx")
         process = testbed.containers.process(f"ingress-nginx/{controller}", "controller")
         os.kill(process.pid, signal.SIGKILL)
         process.wait(10)
@@ -207,9 +218,9 @@ def behind_a_node_port() -> None:
             assert _curl(testbed, *name).startswith("tomcat-")
             assert _curl(testbed, "-k", f"https://{address}:30443/").startswith("tomcat-")
         _load(testbed, nodes[1], 30080, False, lambda: _change_everything(testbed))
+        _load(testbed, nodes[0], 30080, True, lambda: _restart_controllers(testbed))
         # The same with an address of its own.
-        service = "ingress-nginx-controller"
-        balanced = testbed.store.patch(SERVICE, service, {"spec": {"type": "LoadBalancer"}}, "ingress-nginx")
+        balanced = testbed.store.patch(SERVICE, CONTROLLER, {"spec": {"type": "LoadBalancer"}}, "ingress-nginx")
         testbed.wait_settled()
         assert [{"ip": address} for address in _addresses(testbed)] == balanced["status"]["loadBalancer"]["ingress"]
         assert _curl(testbed, f"http://{_addresses(testbed)[0]}/").startswith("tomcat-")

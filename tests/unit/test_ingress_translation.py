@@ -203,29 +203,13 @@ def test_addresses_are_those_of_nodes_or_of_the_load_balancer() -> None:
     assert ingress_addresses([], [balancer]) == []
 
 
+_FIELDS = ("rules", "host", "http", "paths", "path", "pathType", "backend", "service", "name", "port", "tls", "hosts")
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["", "/", "web", "a.example", "Prefix", "http"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "rules",
-                    "host",
-                    "http",
-                    "paths",
-                    "path",
-                    "pathType",
-                    "backend",
-                    "service",
-                    "name",
-                    "port",
-                    "number",
-                    "tls",
-                    "hosts",
-                    "secretName",
-                ]
-            ),
+            st.sampled_from(_FIELDS),
             inner,
             max_size=4,
         )

@@ -81,7 +81,8 @@ http {{
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Scheme $scheme;
     proxy_set_header X-Scheme $scheme;
-    proxy_connect_timeout 5s;
+    # A pod that has just gone does not answer at all. Another one is asked after one lost packet's retransmission.
+    proxy_connect_timeout 2s;
     proxy_redirect off;
     proxy_next_upstream error timeout;
 
@@ -114,6 +115,9 @@ http {{
         }}
         location = /endpoints {{
             content_by_lua_block {{ require("ingress_endpoints").receive() }}
+        }}
+        location = /leave {{
+            content_by_lua_block {{ require("ingress_endpoints").leave() }}
         }}
     }}
 """

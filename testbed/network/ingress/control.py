@@ -44,6 +44,11 @@ def send_endpoints(directory: Path, table: str) -> None:
     _request(directory, "PUT", "/endpoints", table)
 
 
+def leave(directory: Path) -> None:
+    """Let an nginx that is about to end take its leave of kept connections. Raises NginxUnreachable."""
+    _request(directory, "PUT", "/leave")
+
+
 def reload(directory: Path) -> None:
     """Let an nginx read its configuration anew; requests that it has are ended by the old one. Raises
     NginxUnreachable."""

@@ -98,7 +98,7 @@ class IngressLoop:
             return self._watch
 
     def _troubles(self) -> list[str]:
-        ready = {_key(pod) for pod in self._controllers() if _is_ready(pod)}
+        ready = {_key(pod) for pod in self._ready_controllers()}
         return [f"{pod.title}: {pod.trouble}" for key, pod in self._pods.items() if pod.trouble and key in ready]
 
     # -- what there is ------------------------------------------------------------------------------------------
@@ -229,15 +229,20 @@ class IngressLoop:
         self._synced.notify_all()
 
     def _choose_pods(self) -> None:
-        """An nginx for every controller pod that has a node and is not on its way out."""
-        wanted = {_key(pod) for pod in self._controllers() if pod["spec"].get("nodeName")}
-        for key in self._pods.keys() - wanted:
+        """An nginx for every controller pod that has a node."""
+        placed = {key: pod for key, pod in self._objects[POD].items() if pod["spec"].get("nodeName")}
+        for key in self._pods.keys() - placed.keys():
             self._pods.pop(key).forget()
-        for key in wanted - self._pods.keys():
-            self._pods[key] = NginxPod("/".join(key), control.controller_directory(*key))
+        for key, pod in placed.items():
+            uid = str(pod["metadata"]["uid"])
+            if key not in self._pods or self._pods[key].uid != uid:
+                self._pods[key] = NginxPod("/".join(key), uid, control.controller_directory(*key))
+            if "deletionTimestamp" in pod["metadata"]:
+                self._pods[key].leave()
 
-    def _controllers(self) -> list[JsonObject]:
-        return [pod for pod in self._objects[POD].values() if "deletionTimestamp" not in pod["metadata"]]
+    def _ready_controllers(self) -> list[JsonObject]:
+        pods = self._objects[POD].values()
+        return [pod for pod in pods if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
     def _text(self, directory: Path) -> str:
         return configuration(self._translation.servers, self._files(directory))[0]
@@ -269,8 +274,7 @@ class IngressLoop:
 
     def _publish(self) -> None:
         """Addresses of the Ingresses that are served, and Events about what is wrong with them."""
-        ready = [pod for pod in self._controllers() if _is_ready(pod)]
-        addresses = ingress_addresses(ready, self._objects[SERVICE].values())
+        addresses = ingress_addresses(self._ready_controllers(), self._objects[SERVICE].values())
         served = {_key(ingress) for ingress in self._translation.served}
         for key in served | self._addressed:
             self._put_address(key, addresses if key in served else [])

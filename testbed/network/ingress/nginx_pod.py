@@ -6,10 +6,11 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from testbed.network.ingress.control import NginxState, NginxUnreachable, read_state, reload, send_endpoints
+from testbed.network.ingress.control import NginxState, NginxUnreachable, leave, read_state, reload, send_endpoints
 
 LOG = logging.getLogger(__name__)
 
@@ -33,13 +34,14 @@ class Wanted:
 class NginxPod:
     """The nginx of one controller pod. Not thread-safe."""
 
-    def __init__(self, title: str, directory: Path) -> None:
-        self.title = title
+    def __init__(self, title: str, uid: str, directory: Path) -> None:
+        self.title, self.uid = title, uid
         self.trouble = "not written yet"
         """Why it does not go by what is wanted; "" when it does."""
         self._directory = directory
         self._written: Wanted | None = None
         self._reloading_until = 0.0
+        self._leaving = False
 
     def write(self, wanted: Wanted) -> bool:
         """Write the files, so that an nginx that starts now is right, and return whether the configuration is new to
@@ -75,6 +77,13 @@ class NginxPod:
             reload(self._directory)
             self._reloading_until = now + _RELOAD_S
         return state
+
+    def leave(self) -> None:
+        """The pod is being deleted. Until it has ended, it serves the connections that still come to it."""
+        if not self._leaving:
+            self._leaving = True
+            with suppress(NginxUnreachable):
+                leave(self._directory)
 
     def forget(self) -> None:
         """The pod is gone."""

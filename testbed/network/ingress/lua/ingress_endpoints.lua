@@ -87,6 +87,12 @@ function M.receive()
     ngx.say("done")
 end
 
+-- The pod is about to end: every answer from here on is the last of its connection.
+function M.leave()
+    shared:set("leaving", true)
+    ngx.say("done")
+end
+
 -- Endpoints by backend as this worker has read them: the text, its parts, and whose turn it is.
 local known = {}
 
@@ -111,7 +117,7 @@ function M.admit()
     if #endpoints_of(ngx.var.backend) == 0 then
         return ngx.exit(ngx.HTTP_SERVICE_UNAVAILABLE)
     end
-    if shared:get("newest") ~= own_version then
+    if shared:get("newest") ~= own_version or shared:get("leaving") then
         return ngx.exec("@last")
     end
 end
