@@ -2,14 +2,14 @@
 
 The wire form is core/v1 (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/). The same
 thing said again about the same object raises ``count`` instead of making another Event. What differs only in its
-message is combined after ten of a kind, as Kubernetes' clients do: 500 new pods are not 500 Events of a ReplicaSet.
+message is combined after 25 of a kind (with Kubernetes' clients after ten): 500 new pods are not 500 Events of a
+ReplicaSet.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections import Counter, OrderedDict
 from contextlib import suppress
 from typing import Literal
@@ -21,7 +21,7 @@ from testbed.cluster.store import Store
 
 EventType = Literal["Normal", "Warning"]
 
-_COMBINED_AFTER = 10
+_COMBINED_AFTER = 25
 _COMBINED = "(combined from similar events): "
 _KEPT = 2000  # Events of one recorder; what is older is deleted, as Kubernetes does after an hour
 
@@ -54,13 +54,23 @@ class EventRecorder:
                     self._store.patch(EVENT, name, patch, namespace)
                     return
             namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
-            name = f"{object_name(involved)}.{uuid.uuid4().hex[:16]}"
-            with suppress(AlreadyExists):
-                self._store.create(self._event(involved, event_type, reason, message, namespace, name, now))
+            event = self._event(involved, event_type, reason, message, namespace, now)
+            name = self._create(event)
             self._similar[similar] += key not in self._known
             self._known[key] = namespace, name, 1
             if len(self._known) > _KEPT:
                 self._forget_oldest()
+
+    def _create(self, event: JsonObject) -> str:
+        """Write a new Event; its name, by which those of one object are sorted as they came."""
+        moment_ns = time.time_ns()
+        while True:
+            event["metadata"]["name"] = name = f"{event['involvedObject']['name']}.{moment_ns:x}"
+            try:
+                self._store.create(event)
+                return name
+            except AlreadyExists:  # another recorder's, of the same moment
+                moment_ns += 1
 
     def _forget_oldest(self) -> None:
         (involved, event_type, reason, _), (namespace, name, _) = self._known.popitem(last=False)
@@ -78,7 +88,6 @@ class EventRecorder:
         reason: str,
         message: str,
         namespace: str,
-        name: str,
         now: str,
     ) -> JsonObject:
         metadata = involved["metadata"]
@@ -91,7 +100,7 @@ class EventRecorder:
         return {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.name,
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"namespace": namespace},
             "involvedObject": reference,
             "type": event_type,
             "reason": reason,

@@ -50,14 +50,23 @@ def test_an_event_that_somebody_deleted_is_said_anew() -> None:
     assert events(store) == [("Pulled", "Container image is there", 1)]
 
 
-def test_what_differs_only_in_its_message_is_combined_after_ten() -> None:
+def test_what_differs_only_in_its_message_is_combined_after_a_while() -> None:
     store = Store()
     recorder, owner = EventRecorder(store, "replicaset-controller"), store.create(POD)
     for number in range(40):
         recorder.record(owner, "Normal", "SuccessfulCreate", f"Created pod: web-{number}")
     recorder.record(owner, "Normal", "SuccessfulDelete", "Deleted pod: web-1")
     found = events(store)
-    assert len(found) == 12
-    assert ("SuccessfulCreate", "(combined from similar events): Created pod: web-39", 30) in found
+    assert len(found) == 27
+    assert ("SuccessfulCreate", "(combined from similar events): Created pod: web-39", 15) in found
     recorder.record(owner, "Normal", "SuccessfulCreate", "Created pod: web-3")
     assert ("SuccessfulCreate", "Created pod: web-3", 2) in events(store)
+
+
+def test_events_of_an_object_are_listed_in_the_order_in_which_they_came() -> None:
+    store = Store()
+    owner = store.create(POD)
+    recorders = [EventRecorder(store, component) for component in ("kubelet", "default-scheduler")]
+    for number in range(20):
+        recorders[number % 2].record(owner, "Normal", f"Step{number}", "text")
+    assert [reason for reason, _, _ in events(store)] == [f"Step{number}" for number in range(20)]
