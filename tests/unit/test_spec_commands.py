@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed.cli import execute
+from testbed.errors import InputError
+from testbed.spec.load import load_topology_argument
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 DEMO = str(EXPERIMENTS / "overlay_vs_routed.yaml")
@@ -62,3 +64,17 @@ def test_graph_takes_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert picture.exists()
     assert execute(["graph", "single_switch", "--set", "topology.parameters.nodes=0", "-o", str(picture)]) == 2
     assert "is out of range" in capsys.readouterr().err
+
+
+def test_a_living_cluster_has_its_dns_server_unless_it_is_refused(tmp_path: Path) -> None:
+    assert load_topology_argument("single_switch").experiment.network.dns == "auto"
+    assert load_topology_argument("single_switch", living=True).experiment.network.dns == "on"
+    refused = load_topology_argument("single_switch", (), ["network.dns=off"], living=True)
+    assert refused.experiment.network.dns == "off"
+    file = tmp_path / "lab.yaml"
+    for written, wanted in (("", "on"), ("network: {vni: 7}", "on"), ("network: {dns: off}", "off")):
+        file.write_text(f"topology: {{name: single_switch}}\n{written}\n")
+        assert load_topology_argument(str(file), living=True).experiment.network.dns == wanted
+    file.write_text("topology: {name: single_switch}\nnetwork: 3\n")
+    with pytest.raises(InputError, match="network"):
+        load_topology_argument(str(file), living=True)
