@@ -21,6 +21,7 @@ _ROOTS = (
 _NEVER = ("k8s.io.api.extensions.v1beta1.",)  # of this group only the Ingress is served
 _MESSAGE = re.compile(r"^message (\w+) \{(.*?)^\}", re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r"^\s*(optional|repeated|map<string, *([\w.]+)>)\s*([\w.]*)\s+(\w+) = (\d+);", re.MULTILINE)
+_NAMES = {"aPIGroup": "apiGroup"}  # where JSON has another name
 _SCALARS = {"string", "bytes", "bool", "int32", "int64", "uint32", "uint64", "double", "float"}
 
 Fields = dict[str, list[str]]
@@ -32,7 +33,7 @@ def _read(folder: Path) -> dict[str, Fields]:
         package = ".".join(path.relative_to(folder).parts[:-1])
         for name, body in _MESSAGE.findall(path.read_text()):
             messages[f"{package}.{name}"] = {
-                number: [field, _full(value or kind, package), "map" if value else card]
+                number: [_NAMES.get(field, field), _full(value or kind, package), "map" if value else card]
                 for card, value, kind, field, number in _FIELD.findall(body)
             }
     return messages
