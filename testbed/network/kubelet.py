@@ -287,6 +287,7 @@ class Kubelet:
             if runner is not None and runner.uid != pod["metadata"].get("uid", ""):
                 # Another pod by the name of one that is gone.
                 runner.end(0.0)
+                self._waiting.pop(key, None)
                 if event.type != "DELETED" and "deletionTimestamp" not in pod["metadata"]:
                     self._waiting[key] = pod
                 continue
@@ -316,7 +317,7 @@ class Kubelet:
         }
         for pod in arrived.values():
             network = pod_network(pod)
-            if network is not None and network.pod_ip in held:
+            if pod_key(pod) in self._pods or (network is not None and network.pod_ip in held):
                 self._waiting[pod_key(pod)] = pod
             else:
                 by_node[pod["spec"]["nodeName"]].append(pod)
