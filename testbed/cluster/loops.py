@@ -15,6 +15,7 @@ from typing import Protocol
 
 from testbed.cluster.attempt import attempt
 from testbed.cluster.binder import Binder
+from testbed.cluster.endpoints_loop import EndpointsLoop
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.garbage_loop import GarbageLoop
 from testbed.cluster.kinds import (
@@ -59,6 +60,7 @@ _FOLLOWED = (
 )
 
 
+_LONGEST_WAIT_S = 3600.0  # what is due in a million years is no number for the system
 _MUCH_S, _MUCH_EACH_S, _LONGEST_PAUSE_S = 0.002, 0.0005, 0.05
 
 _WITH_SPEC = {kind.name for kind in (NODE, SERVICE, DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, POD)}
@@ -81,8 +83,8 @@ class Loop(Protocol):
 
 
 class Loops:
-    """EndpointSlices, the binding of pods, workloads, the state of nodes, and the deletion of what has lost its owner
-    or its Namespace. ``clock`` gives seconds since the epoch."""
+    """EndpointSlices and Endpoints, the binding of pods, workloads, the state of nodes, and the deletion of what has
+    lost its owner or its Namespace. ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self, store: Store, settings: LoopSettings | None = None, clock: Callable[[], float] = time.time
@@ -134,6 +136,7 @@ class Loops:
             WorkloadLoop(self._store, self._recorder, self._clock),
             NodeLoop(self._store, self._recorder, self._clock, self._settings),
             NoticeLoop(self._recorder),
+            EndpointsLoop(self._store),
         )
         for wire in objects:
             self._take("ADDED", wire)
@@ -174,7 +177,7 @@ class Loops:
     def _wait_s(self) -> float | None:
         """How long there is nothing to do unless something changes."""
         due = [at for loop in self._loops if (at := loop.due_s()) is not None]
-        return max(0.0, min(due) - self._clock()) if due else None
+        return min(_LONGEST_WAIT_S, max(0.0, min(due) - self._clock())) if due else None
 
     def _take(self, event_type: str, wire: JsonObject) -> None:
         if wire["kind"] == NAMESPACE.name:
