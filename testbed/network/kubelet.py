@@ -315,11 +315,15 @@ class Kubelet:
             for runner in self._pods.values()
             if runner.stage in ("ending", "ended") and runner.network is not None
         }
-        for pod in arrived.values():
+        for key, pod in arrived.items():
             network = pod_network(pod)
-            if pod_key(pod) in self._pods or (network is not None and network.pod_ip in held):
-                self._waiting[pod_key(pod)] = pod
+            runner = self._pods.get(key)
+            if runner is not None and runner.uid == pod["metadata"]["uid"]:
+                continue
+            if runner is not None or (network is not None and network.pod_ip in held):
+                self._waiting[key] = pod
             else:
+                self._waiting.pop(key, None)
                 by_node[pod["spec"]["nodeName"]].append(pod)
         for node_name, group in by_node.items():
             self._attempt(lambda node_name=node_name, group=group: self._add(self._with.nodes[node_name], group))  # type: ignore[misc]
