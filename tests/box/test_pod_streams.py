@@ -8,7 +8,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def _pods_are_reached_by_kubectl():
     with cluster(plan_of("single_switch", [program_pod(), pod("quiet", "n2")], nodes=2)) as testbed:
         _programs_run_where_the_container_does(testbed)
         _terminals_are_the_programs_own(testbed)
+        _a_containers_own_terminal_and_input(testbed)
         _what_a_client_leaves_behind_ends(testbed)
         _refusals(testbed)
         _ports_of_localhost_and_what_is_logged_of_it(testbed)
@@ -72,6 +74,17 @@ def command(testbed: Testbed, *arguments: str) -> list[str]:
     program = shutil.which("kubectl")
     assert program is not None, "install kubectl (Debian: kubernetes-client)"
     return ["env", "KUBECONFIG=/dev/null", "HOME=/nonexistent", program, "--server", testbed.api_url, *arguments]
+
+
+@contextmanager
+def running_kubectl(testbed: Testbed, *arguments: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """One that is ended, should it not have ended by itself."""
+    terminal = ["setsid", "--ctty"] if "stdin" in options else []
+    with subprocess.Popen([*terminal, *command(testbed, *arguments)], **options) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -96,8 +109,8 @@ def _programs_run_where_the_container_does(testbed: Testbed) -> None:
 
 def _terminals_are_the_programs_own(testbed: Testbed) -> None:
     ours, theirs = os.openpty()
-    argv = command(testbed, "exec", "-it", "quiet", "--", "sh", "-c", "echo >/dev/tty $((1 + 1))-$(tty); sleep 1000")
-    with subprocess.Popen(["setsid", "--ctty", *argv], stdin=theirs, stdout=theirs, stderr=theirs) as running:
+    argv = ["exec", "-it", "quiet", "--", "sh", "-c", "echo >/dev/tty $((1 + 1))-$(tty); sleep 1000"]
+    with running_kubectl(testbed, *argv, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         screen = b""
         while not re.search(rb"2-/dev/pts/\d+\r", screen):
@@ -107,15 +120,32 @@ def _terminals_are_the_programs_own(testbed: Testbed) -> None:
     os.close(ours)
 
 
+def _a_containers_own_terminal_and_input(testbed: Testbed) -> None:
+    """kubectl run -it without a command is a shell; kubectl run -i reads to the end of what it is given."""
+    ours, theirs = os.openpty()
+    argv = ["run", "shell", "-it", "--rm", "--restart=Never", "--image=busybox"]
+    with running_kubectl(testbed, *argv, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        screen = b""
+        for typed, shown in [(b"hostname; tty; exit 7\n", rb"# "), (b"", rb"shell\r\n/dev/pts/\d+\r\n")]:
+            while not re.search(shown, screen):
+                screen += os.read(ours, 4096)
+            os.write(ours, typed)
+        while True:
+            try:
+                screen += os.read(ours, 4096)
+            except OSError:
+                break
+        assert running.wait(10) == 7, screen
+    os.close(ours)
+    done = kubectl(testbed, "run", "filter", "-i", "--restart=Never", "--image=busybox", "--", "wc", "-c", input=LARGE)
+    assert done.stdout.split() == [b"%d" % len(LARGE)], done
+
+
 def _what_a_client_leaves_behind_ends(testbed: Testbed) -> None:
-    script = "trap '' HUP TERM; sleep 4321 & echo started; wait"
-    with subprocess.Popen(
-        command(testbed, "exec", "quiet", "--", "sh", "-c", script), stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"started\n"
-        assert _runs("sleep\0004321")
-        running.kill()
+    script = "trap '' HUP TERM; sleep 4321 & wait"
+    with running_kubectl(testbed, "exec", "quiet", "--", "sh", "-c", script):
+        wait_until(lambda: _runs("sleep\0004321"))
     wait_until(lambda: not _runs("sleep\0004321"))
 
 
@@ -143,11 +173,11 @@ def _refusals(testbed: Testbed) -> None:
 def _ports_of_localhost_and_what_is_logged_of_it(testbed: Testbed) -> None:
     """The log is followed meanwhile; the container's end ends that, and the next run has a log of its own."""
     begun = time.time()
-    logs = command(testbed, "logs", "-f", "talker", "-c", "main")
-    forward = command(testbed, "port-forward", "--address", "127.0.0.1", "talker", ":8080")
+    logs = ["logs", "-f", "talker", "-c", "main"]
+    forward = ["port-forward", "--address", "127.0.0.1", "talker", ":8080"]
     with (
-        subprocess.Popen(logs, stdout=subprocess.PIPE) as following,
-        subprocess.Popen(forward, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as forwarding,
+        running_kubectl(testbed, *logs, stdout=subprocess.PIPE) as following,
+        running_kubectl(testbed, *forward, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as forwarding,
     ):
         assert forwarding.stdout is not None
         found = re.search(rb"127\.0\.0\.1:(\d+)", line := forwarding.stdout.readline())
@@ -157,7 +187,6 @@ def _ports_of_localhost_and_what_is_logged_of_it(testbed: Testbed) -> None:
         assert following.stdout is not None
         assert following.stdout.read().decode().split("\n") == ["begun blue", f"got {len(LARGE)}", "got 3", ""]
         assert following.wait(10) == 0
-        forwarding.kill()
     wait_until(lambda: kubectl(testbed, "logs", "talker", "-c", "main").stdout == b"begun blue\n")
     done = kubectl(testbed, "logs", "talker", "-c", "main", "--previous", "--timestamps", "--tail=1")
     stamp, text = done.stdout.decode().split(" ", 1)

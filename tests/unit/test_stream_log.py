@@ -212,6 +212,7 @@ def test_kubectl_logs(served):
 
 
 def test_kubectl_attach(served):
+    served.pods.times = [(0, NOON)]
     write(served, "before\n")
     run = served.pods.run("web", ["sleep", "1000"])
     with kubectl(served, "attach", "web") as attached:
@@ -229,6 +230,52 @@ def test_attach_ends_with_the_client(served, connect):
     wait_until(open_logs)
     client.socket.close()
     wait_until(lambda: not open_logs())
+
+
+class Heard:
+    """A container's own input, as far as a client can tell."""
+
+    def __init__(self) -> None:
+        self.text, self.size, self.ended = b"", (0, 0), 0
+
+    def write(self, data: bytes) -> int:
+        self.text += data[:1000]
+        return len(data[:1000])
+
+    def client_ended(self) -> None:
+        self.ended += 1
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.size = (columns, rows)
+
+
+def test_attach_reaches_the_containers_own_input(served):
+    """A container that has just begun is attached to from its first byte; its input hears when the client leaves."""
+    heard = served.pods.consoles["web"] = Heard()
+    write(served, "prompt> ")
+    query = {"stdin": "true", "stdout": "true", "tty": "true"}
+    client = WebSocketClient(served.port, url("attach", **query), "v5.channel.k8s.io")
+    client.send(b"\x00" + b"typed" * 1000)
+    client.send(b'\x04{"Width":132,"Height":24}')
+    wait_until(lambda: (heard.text, heard.size) == (b"typed" * 1000, (132, 24)))
+    assert next(client.messages()) == b"\x01prompt> "
+    write(served, "answer")
+    assert next(client.messages()) == b"\x01answer"
+    assert heard.ended == 0
+    client.send(b"\xff\x00")
+    wait_until(lambda: heard.ended)
+    client.socket.close()
+    wait_until(lambda: not open_logs())
+
+
+def test_attach_to_a_container_that_has_long_begun_shows_what_follows(served):
+    served.pods.times = [(0, NOON)]
+    write(served, "long ago\n")
+    client = WebSocketClient(served.port, url("attach", stdout="true"), "v5.channel.k8s.io")
+    wait_until(open_logs)
+    assert client.ping() == b"there?"
+    write(served, "now\n")
+    assert next(client.messages()) == b"\x01now\n"
 
 
 def test_the_python_client(served):
