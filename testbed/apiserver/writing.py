@@ -9,6 +9,7 @@ from typing import Any
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patches.managers import Manager, note_update
 from testbed.apiserver.paths import Target
+from testbed.apiserver.pod_checks import pod_change_problems, pod_problems
 from testbed.cluster import kinds
 from testbed.cluster.defaulting import set_defaults
 from testbed.cluster.objects import JsonObject
@@ -119,6 +120,11 @@ class Writer:
         before = {} if old is None else {p.path: p.message for p in schema_problems(old, schema_name(kind))}
         found = [p for p in schema_problems(wire, schema_name(kind)) if before.get(p.path) != p.message]
         causes = [(field_text(problem.path), problem.message) for problem in found if not problem.is_unknown]
+        if not causes:
+            known = set() if old is None else set(pod_problems(kind, old))
+            causes = [problem for problem in pod_problems(kind, wire) if problem not in known]
+            if kind is kinds.POD and old is not None:
+                causes += pod_change_problems(wire, old)
         unknown = [problem.path for problem in found if problem.is_unknown]
         if causes:
             raise invalid(kind.name, str(wire["metadata"].get("name", "")), causes)

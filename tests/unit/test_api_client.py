@@ -338,7 +338,8 @@ def test_it_runs_in_a_green_thread_under_eventlets_monkey_patches(store, server)
         def on_batch(batch):
             print([event.object["metadata"]["name"] for event in batch.events], flush=True)
             if batch.events[-1].object["metadata"]["name"] == "a":
-                api.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}})
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}}
+                api.create({**pod, "spec": {"containers": [{"name": "c", "image": "i"}]}})
             else:
                 follower.stop()
         follower = ListWatch(api, [Selection(NODE), Selection(POD)], on_batch)

@@ -307,6 +307,48 @@ def test_everything_that_is_wrong_is_said_at_once(ask):
     }
 
 
+@pytest.mark.parametrize(
+    ("container", "field"),
+    [
+        ({"image": ""}, "image"),
+        ({"name": "Main"}, "name"),
+        ({"ports": [{"containerPort": 0}]}, "ports[0].containerPort"),
+        ({"ports": [{"containerPort": 80, "hostPort": 70000}]}, "ports[0].hostPort"),
+        ({"ports": [{"containerPort": 80, "protocol": "HTTP"}]}, "ports[0].protocol"),
+        ({"ports": [{"containerPort": 80, "name": "a-name-of-many-letters"}]}, "ports[0].name"),
+        ({"ports": [{"containerPort": n, "name": "web"} for n in (80, 81)]}, "ports"),
+        ({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, "volumeMounts[0].name"),
+        ({"env": [{"name": "A=B", "value": "1"}]}, "env[0].name"),
+        ({"readinessProbe": {"periodSeconds": 1}}, "readinessProbe"),
+    ],
+)
+def test_what_no_container_can_be(ask, container, field):
+    wire = pod("a")
+    wire["spec"]["containers"][0].update(container)
+    [cause] = ask("POST", PODS, wire).body["details"]["causes"]
+    assert cause["field"] == f"spec.containers[0].{field}"
+    workload = deployment()
+    workload["spec"]["template"]["spec"]["containers"][0].update(container)
+    [cause] = ask("POST", DEPLOYMENTS, workload).body["details"]["causes"]
+    assert cause["field"] == f"spec.template.spec.containers[0].{field}"
+
+
+def test_what_no_pod_can_be(ask):
+    twice = pod("a", restartPolicy="Often")
+    twice["spec"]["containers"] *= 2
+    causes = ask("POST", PODS, twice).body["details"]["causes"]
+    assert {cause["field"] for cause in causes} == {"spec.restartPolicy", "spec.containers"}
+    assert ask("POST", PODS, pod("a", containers=[])).code == 422
+
+
+def test_little_of_a_pod_can_be_changed(ask, store):
+    ask("POST", PODS, pod("a"))
+    change = {"spec": {"containers": [{"name": "main", "image": "nginx"}], "terminationGracePeriodSeconds": 5}}
+    assert ask("PATCH", f"{PODS}/a", change, STRATEGIC).code == 200
+    answer = ask("PATCH", f"{PODS}/a", {"spec": {"hostNetwork": True}}, MERGE)
+    assert answer.code == 422 and "pod updates may not change" in answer.body["message"]
+
+
 def test_unknown_fields_are_refused_told_or_passed_over(ask):
     wire = pod("a", colour="red")
     strict = ask("POST", f"{PODS}?fieldValidation=Strict", wire)
