@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from testbed.measure.events.happening import Happening
 from testbed.measure.plan import Arm, Attempt, Cell, plan_arms, plan_contrasts, plan_treatments
-from testbed.measure.probes.base import Happening, Request
+from testbed.measure.probes.base import Request
 from testbed.stored import FORMAT, REQUEST_COLUMNS, SAMPLE_COLUMNS
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from testbed.measure.events.happening import Happening
 from testbed.measure.plan import Attempt, Cell, order_cells, plan_arms
-from testbed.measure.probes.base import Happening, Request
+from testbed.measure.probes.base import Request
 from testbed.measure.recorder import Recorder
 from testbed.spec.models import Build, Experiment
 from tests.unit.synthetic_results import environment

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from testbed.measure.events.happening import Happening
 from testbed.measure.probes import PROBES, command, exchange, first_packet, http, icmp_rtt, sockperf, throughput
-from testbed.measure.probes.base import Happening, Request
+from testbed.measure.probes.base import Request
 from testbed.measure.process import ProbeFailure, last_line, parse_socket_table
 from testbed.spec.models import FIELDS_OF_KIND, Probe
 

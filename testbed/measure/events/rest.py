@@ -13,6 +13,7 @@ from testbed.measure.events.pods import living_pods
 from testbed.measure.interface import Network
 
 REST_LIMIT_S = 60.0
+_LOOKED_AT = (POD, DEPLOYMENT)
 
 
 def come_to_rest(network: Network, limit_s: float = REST_LIMIT_S) -> None:
@@ -20,16 +21,18 @@ def come_to_rest(network: Network, limit_s: float = REST_LIMIT_S) -> None:
 
     Raises :class:`RunError` naming what is not ready after ``limit_s``.
     """
-    deadline = time.monotonic() + limit_s
-    with network.store.watch((POD, DEPLOYMENT)) as watch:
+    store, deadline = network.store, time.monotonic() + limit_s
+    with store.watch(_LOOKED_AT) as watch:
         while True:
-            network.wait_settled()
-            missing = list(_missing(network))
+            versions, missing = store.newest_versions(_LOOKED_AT), list(_missing(network))
             if not missing:
-                return
+                network.wait_settled()
+                # What changed meanwhile may have to be settled, too.
+                if store.newest_versions(_LOOKED_AT) == versions:
+                    return
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise RunError(f"the cluster is not at rest after {limit_s:g} s: {', '.join(missing)}")
+                raise RunError(f"the cluster is not at rest after {limit_s:g} s: {', '.join(missing) or 'it changes'}")
             watch.next(left_s)
 
 

@@ -10,9 +10,9 @@ from testbed.cluster.kinds import NODE, POD
 from testbed.cluster.status import ApiError
 from testbed.errors import RunError
 from testbed.measure.events.actions import Noticed, act
+from testbed.measure.events.happening import Happening
 from testbed.measure.events.rest import REST_LIMIT_S, come_to_rest
 from testbed.measure.interface import Network
-from testbed.measure.probes.base import Happening
 from testbed.spec.events import Event
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from testbed.measure.destination import Destination, Transport, resolve
+from testbed.measure.events.happening import Happening
 from testbed.measure.interface import Network
 from testbed.measure.process import Servers
 from testbed.spec.endpoints import EndpointRef, Target
@@ -73,23 +74,6 @@ class Request:
     def took_ms(self) -> float:
         """From when it was due to when it was over."""
         return self.over_ms - self.due_ms
-
-
-@dataclass(frozen=True)
-class Happening:
-    """One event of a cell, as it came: times in ms from the begin of measuring.
-
-    ``written_ms``: when its write to the API, or what else it does, began. ``confirmed_ms``: when all that follows from
-    it was done, and everything that balances connections had confirmed it. ``removed``, ``added``: pods that the path's
-    Service lost and won by it. ``action``: the field of the event in the file.
-    """
-
-    what: str
-    written_ms: float
-    confirmed_ms: float
-    removed: tuple[str, ...]
-    added: tuple[str, ...]
-    action: str = "scale"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from testbed.errors import RunError
 from testbed.measure.destination import Destination
+from testbed.measure.events.happening import Happening
 from testbed.measure.events.timeline import Timeline
-from testbed.measure.probes.base import ANSWER_LIMIT_S, PROGRAM_LIMIT_S, Context, Happening, Request, Result
+from testbed.measure.probes.base import ANSWER_LIMIT_S, PROGRAM_LIMIT_S, Context, Request, Result
 from testbed.measure.process import ProbeFailure, client_argv, last_line, read_line, start, stop
 from testbed.spec.models import Probe
 
