@@ -27,7 +27,15 @@ def reporting(node: JsonObject) -> JsonObject:
         conditions = with_condition(conditions, *said, time.time())
     for condition in conditions:
         condition["lastHeartbeatTime"] = condition["lastTransitionTime"]
-    return {**node, "status": {**node["status"], "conditions": conditions, "nodeInfo": _node_info()}}
+    told = node["status"]
+    resources = {part: {**told.get(part, {}), **_machine_resources()} for part in ("capacity", "allocatable")}
+    return {**node, "status": {**told, **resources, "conditions": conditions, "nodeInfo": _node_info()}}
+
+
+def _machine_resources() -> dict[str, str]:
+    """What all nodes share: each could have the whole machine."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory_bytes // 1024}Ki"}
 
 
 def _node_info() -> JsonObject:
