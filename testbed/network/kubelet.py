@@ -34,6 +34,7 @@ from testbed.network.openvswitch import VSwitch
 from testbed.network.place import Place
 from testbed.network.places import pod_place
 from testbed.network.pods.environment import service_variables
+from testbed.network.pods.host_ports import HostPort, apply_host_ports, host_ports
 from testbed.network.pods.lifecycle import BACKOFF_BASE_S, Waiting
 from testbed.network.pods.probes import Prober, Verdict
 from testbed.network.pods.runner import Attached, PodRunner
@@ -89,6 +90,7 @@ class Kubelet:
         self._arrived: dict[str, JsonObject] = {}
         self._waiting: dict[str, JsonObject] = {}  # pods whose name or address an ending pod still has
         self._users: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # of a ConfigMap or Secret, keys of pods
+        self._host_ports: dict[str, dict[str, list[HostPort]]] = defaultdict(dict)  # by node and key of the pod
         self._service_variables: dict[str, tuple[int, dict[str, str]]] = {}
         self._silent: set[str] = set()  # nodes whose kubelet is cut off
         self._unheard: dict[str, Event] = {}  # of their pods, what came last meanwhile
@@ -341,7 +343,8 @@ class Kubelet:
             return
         for pod in pods:
             network = attached.get(pod_key(pod))
-            place = self._with.places[pod_reference(pod)] = pod_place(pod, self._with.config)
+            node_place = self._with.places[EndpointRef("node", "", node.name)]
+            place = self._with.places[pod_reference(pod)] = pod_place(pod, self._with.config, node_place)
             if network is not None:
                 add_pod(self._with.net, network, node, place)
             self._take(pod, Attached(network, place))
@@ -352,8 +355,19 @@ class Kubelet:
         self._pods[runner.key] = runner
         for kind, name in referenced(pod):
             self._users[kind.name, object_namespace(pod), name].add(runner.key)
+        if ports := host_ports(pod):
+            self._host_ports[runner.node_name][runner.key] = ports
+            self._apply_host_ports(runner.node_name, pod)
         self.touched(runner)
         self._attempt(runner.work)  # the parent of processes makes these pods' namespaces while others are wired
+
+    def _apply_host_ports(self, node_name: str, pod: JsonObject) -> None:
+        by_pod = self._host_ports[node_name]
+        try:
+            ports = [port for ports in by_pod.values() for port in ports]
+            apply_host_ports(node_name, ports, self._with.config.cluster_cidr)
+        except (RunError, OSError) as error:
+            self.events.record(pod, "Warning", "FailedCreatePodSandBox", f"hostPort: {error}")
 
     def _fail(self, pod: JsonObject, reason: str) -> None:
         LOG.error("pod %s: %s", pod_key(pod), reason)
@@ -414,6 +428,8 @@ class Kubelet:
             self._with.places.pop(pod_reference(runner.pod), None)
             if runner.network is not None:
                 by_node[runner.node_name].append(runner.network)
+            if self._host_ports[runner.node_name].pop(runner.key, None):
+                self._apply_host_ports(runner.node_name, runner.pod)
             for users in self._users.values():
                 users.discard(runner.key)
         for node_name, networks in by_node.items():

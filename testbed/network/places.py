@@ -26,16 +26,17 @@ def make_places(plan: Plan) -> dict[EndpointRef, Place]:
             files = {"/etc/hosts": f"127.0.0.1\tlocalhost\n{known}", "/etc/resolv.conf": _NODE_RESOLV_CONF}
             places[EndpointRef(element.kind, "", element.name)] = Place(element.name, element.name, files)
     for pod in plan.pods:
-        places[pod_reference(pod)] = pod_place(pod, plan.state.config)
+        node = places[EndpointRef("node", "", pod["spec"]["nodeName"])]
+        places[pod_reference(pod)] = pod_place(pod, plan.state.config, node)
     return places
 
 
-def pod_place(pod: JsonObject, config: NetworkConfig) -> Place:
+def pod_place(pod: JsonObject, config: NetworkConfig, node: Place) -> Place:
     """Where the programs of a pod run that has its node and address."""
     own = identity.pod_namespace(object_namespace(pod), object_name(pod))
     files = {
-        "/etc/hosts": hosts_file(pod),
+        "/etc/hosts": hosts_file(pod, node.files["/etc/hosts"]),
         "/etc/resolv.conf": resolv_conf(pod, config.service_cidr, _NODE_RESOLV_CONF),
     }
-    network = pod["spec"]["nodeName"] if uses_host_network(pod) else own
+    network = node.namespace if uses_host_network(pod) else own
     return Place(network, pod_hostname(pod), files, state_name=own, of_pod=True)

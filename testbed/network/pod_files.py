@@ -24,17 +24,24 @@ def pod_hostname(pod: JsonObject) -> str:
     return str(spec.get("hostname") or object_name(pod))[:63].rstrip("-.")
 
 
-def hosts_file(pod: JsonObject) -> str:
-    """What the kubelet writes to /etc/hosts: localhost, the pod's own addresses, then ``spec.hostAliases``."""
+def hosts_file(pod: JsonObject, node_text: str) -> str:
+    """What the kubelet writes to /etc/hosts: localhost, the pod's own addresses, then ``spec.hostAliases``.
+
+    A pod on its node's own network has the node's file (``node_text``) and its aliases.
+    """
+    aliases = [
+        f"{alias['ip']}\t{chr(9).join(alias.get('hostnames') or ())}\n"
+        for alias in pod["spec"].get("hostAliases") or ()
+    ]
+    if uses_host_network(pod):
+        return node_text + "".join(aliases)
     lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     names = [pod_hostname(pod)]
-    if pod["spec"].get("subdomain") and not uses_host_network(pod):
+    if pod["spec"].get("subdomain"):
         domain = f"{pod['spec']['subdomain']}.{object_namespace(pod)}.svc.{CLUSTER_DOMAIN}"
         names.insert(0, f"{names[0]}.{domain}")
     lines += [f"{entry['ip']}\t{chr(9).join(names)}" for entry in pod["status"]["podIPs"]]
-    for alias in pod["spec"].get("hostAliases") or ():
-        lines.append(f"{alias['ip']}\t{chr(9).join(alias.get('hostnames') or ())}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(aliases)
 
 
 def resolv_conf(pod: JsonObject, service_cidr: IPNetwork, node_text: str) -> str:

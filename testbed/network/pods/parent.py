@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from testbed.network import linux
+from testbed.network.pods.extra_tools import link_tools
 from testbed.network.pods.frames import Incoming, Message, send
 from testbed.network.pods.pause import pause_command
 from testbed.network.pods.rootfs import Mount, RootFilesystem
@@ -59,6 +60,7 @@ class Parent:
         _FOLDER.mkdir(exist_ok=True)
         self._pause = pause_command(_FOLDER / "pause")
         self._root = RootFilesystem()
+        link_tools(_FOLDER / "bin")
         self._mains = {str(_PROGRAMS / f"{name}.py"): _main(name) for name in _FORKED}
         self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox
         self._names: dict[int, str] = {}  # the other way round
@@ -68,7 +70,7 @@ class Parent:
 
     def serve(self) -> None:
         """Until the testbed has no more to ask."""
-        self._try_overlay()
+        self._find_out_overlays()
         ended_read, ended_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(ended_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -90,8 +92,8 @@ class Parent:
                         for message in incoming.take(received):
                             self._answer(message)
 
-    def _try_overlay(self) -> None:
-        self._away(lambda: self._root.try_overlay(_FOLDER / "trial"), linux.CLONE_NEWNS)
+    def _find_out_overlays(self) -> None:
+        self._away(lambda: self._root.find_out(_FOLDER / "trial"), linux.CLONE_NEWNS)
 
     def _away(self, work: Callable[[], Any], new: int) -> Any:
         """Do something in new namespaces, or in those that ``work`` enters, and come back."""

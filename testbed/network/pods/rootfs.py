@@ -2,8 +2,11 @@
 
 The layer is an overlay (https://docs.kernel.org/filesystems/overlayfs.html) whose upper part is a folder in the box's
 /run: a pod may write anywhere, and neither the machine nor another pod ever sees it. /run, /dev, /proc and other mounts
-are those of the box. Where the kernel refuses the overlay, files are bound over those of the machine instead, and what
-is to be mounted must have a place there already.
+are those of the box.
+
+An ordinary user's box may not lay an overlay over the whole root, because other mounts in it are locked there
+(mount_namespaces(7)). It makes a new root, with an empty /tmp, an overlay over each folder in which something is to
+appear or such a user might write, and the machine's other folders as they are.
 
 All functions act on the mount namespace that the calling process has just been given.
 """
@@ -19,6 +22,9 @@ from pathlib import Path
 from testbed.network import linux
 
 _SYSFS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+_BIND = linux.MS_BIND | linux.MS_REC
+_WRITABLE = frozenset(("home", "var"))  # where an ordinary user may write
+_LAYER, _WORK, _ROOT = "upper", "work", "root"
 
 
 @dataclass(frozen=True)
@@ -35,65 +41,95 @@ class RootFilesystem:
 
     def __init__(self) -> None:
         self._submounts = _submounts()
-        self._overlay_options = ""
-        self.has_overlay = True
+        self._options = ""
+        self._whole = False
+
+    def find_out(self, folder: Path) -> None:
+        """See, in a mount namespace that is thrown away, which overlays this kernel lets this user have."""
+        for lower, options in (("/", ""), ("/", ",userxattr"), ("/etc", ""), ("/etc", ",userxattr")):
+            self._whole, self._options = lower == "/", options
+            with suppress(OSError):
+                self._overlay(lower, folder, "trial")
+                return
+        self._whole = False
 
     def enter(self, layer: Path, files: Sequence[tuple[str, str]], mounts: Sequence[Mount]) -> None:
         """Make it the root; ``files`` are (path, text), ``layer`` is the folder of what is written.
 
         Raises OSError, also for a mount that has no place where there is no overlay.
         """
-        upper = layer / "upper"
+        upper = layer / _LAYER
         for path, text in files:
             file = upper / path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        if self.has_overlay:
-            for mount in mounts:
-                _make_room(upper, mount)
-            self._pivot(layer)
+        for mount in mounts:
+            _make_room(upper, mount)
+        if self._whole:
+            root = self._overlay("/", layer, "")
+            for path in self._submounts:
+                linux.mount(path, f"{root}{path}", flags=_BIND)
         else:
-            for path, _ in files:
-                real = Path(path).resolve()
-                if real.exists():
-                    linux.mount(str(upper / path.lstrip("/")), str(real), flags=linux.MS_BIND)
+            root = self._assemble(layer, files)
+        os.chdir(root)
+        linux.pivot_root(".", ".")
+        linux.unmount_lazily(".")
+        os.chdir("/")
         # /sys/class/net shows the namespace it was mounted from. A user namespace may forbid the mount where the
         # machine masks parts of /sys; then programs see the box's own, as under `nsenter --net`.
         with suppress(OSError):
             linux.mount("sysfs", "/sys", "sysfs", _SYSFS)
         for mount in mounts:
-            if self.has_overlay and not Path(mount.target).exists():
+            if not Path(mount.target).exists():
                 _make_room(Path("/"), mount)  # below another mount, such as /run
-            linux.mount(mount.source, mount.target, flags=linux.MS_BIND | linux.MS_REC)
+            linux.mount(mount.source, mount.target, flags=_BIND)
             if mount.read_only:
                 linux.mount("none", mount.target, flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
 
-    def try_overlay(self, folder: Path) -> None:
-        """Find out, in a mount namespace that is thrown away, whether this kernel lets this user have the overlay."""
-        for options in ("", ",userxattr"):
-            self._overlay_options = options
-            try:
-                self._mount_overlay(folder)
-                return
-            except OSError:
-                continue
-        self.has_overlay = False
+    def _overlay(self, lower: str, layer: Path, name: str) -> str:
+        """Mount a folder of the machine with the layer's part of it above, below the layer's root."""
+        parts = [layer / part / name for part in (_LAYER, _WORK, _ROOT)]
+        for part in parts:
+            part.mkdir(parents=True, exist_ok=True)
+        upper, work, root = parts
+        linux.mount(
+            "overlay", str(root), "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}{self._options}"
+        )
+        return str(root)
 
-    def _mount_overlay(self, layer: Path) -> str:
-        for name in ("upper", "work", "root"):
-            (layer / name).mkdir(parents=True, exist_ok=True)
-        options = f"lowerdir=/,upperdir={layer}/upper,workdir={layer}/work{self._overlay_options}"
-        linux.mount("overlay", f"{layer}/root", "overlay", 0, options)
-        return f"{layer}/root"
+    def _assemble(self, layer: Path, files: Sequence[tuple[str, str]]) -> str:
+        """A root made of the machine's folders, with overlays over those that the layer has something in."""
+        root, upper = layer / _ROOT, layer / _LAYER
+        root.mkdir(exist_ok=True)
+        linux.mount(str(root), str(root), flags=linux.MS_BIND)
+        temporary = upper / "tmp"
+        temporary.mkdir(exist_ok=True)
+        temporary.chmod(0o1777)
+        changed = {entry.name for entry in upper.iterdir()} | _WRITABLE
+        for entry in os.scandir("/"):
+            if entry.is_symlink():
+                (root / entry.name).symlink_to(Path(entry.path).readlink())
+            elif entry.is_dir() and entry.name != "tmp":
+                if entry.name not in changed or not self._overlaid(entry.name, layer):
+                    (root / entry.name).mkdir(exist_ok=True)
+                    linux.mount(entry.path, str(root / entry.name), flags=_BIND)
+                    for path, _ in files:
+                        target = root / path.lstrip("/")
+                        if path.split("/")[1] == entry.name and target.exists():
+                            linux.mount(str(upper / path.lstrip("/")), str(target), flags=linux.MS_BIND)
+                changed.discard(entry.name)
+        for name in changed:  # an empty /tmp, and what the machine does not have
+            if (upper / name).is_dir():
+                (root / name).mkdir()
+                linux.mount(str(upper / name), str(root / name), flags=linux.MS_BIND)
+        return str(root)
 
-    def _pivot(self, layer: Path) -> None:
-        root = self._mount_overlay(layer)
-        for path in self._submounts:
-            linux.mount(path, f"{root}{path}", flags=linux.MS_BIND | linux.MS_REC)
-        os.chdir(root)
-        linux.pivot_root(".", ".")
-        linux.unmount_lazily(".")
-        os.chdir("/")
+    def _overlaid(self, name: str, layer: Path) -> bool:
+        try:
+            self._overlay(f"/{name}", layer, name)
+        except OSError:
+            return False
+        return True
 
 
 def _make_room(upper: Path, mount: Mount) -> None:

@@ -220,7 +220,7 @@ class PodRunner:
         run.begin()
         self._say("Normal", "Pulled", f'Container image "{spec.get("image", "")}" already present on machine')
         environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": f"{os.environ.get('PATH', os.defpath)}:{FOLDERS}/bin",
             "HOME": "/root",
             "HOSTNAME": self.place.hostname,
             **variables,

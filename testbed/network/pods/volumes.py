@@ -69,7 +69,7 @@ def container_mounts(
         sub_path = mount.get("subPath") or expanded(mount.get("subPathExpr") or "", variables)
         if sub_path:
             source = _below(source, sub_path)
-        target = os.path.normpath(f"/{mount['mountPath']}")
+        target = os.path.normpath(f"/{mount['mountPath'].lstrip('/')}")
         read_only = bool(mount.get("readOnly")) or any(kind in volume for kind in _WRITTEN)
         mounts.append((str(source), target, read_only))
     return sorted(mounts, key=lambda entry: entry[1].count("/"))
