@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from testbed.cluster.defaulting import set_defaults
@@ -37,8 +37,10 @@ def pod_problems(kind: Kind, wire: JsonObject) -> Iterator[Problem]:
     if kind is POD:
         yield from _spec_problems(wire.get("spec") or {}, "spec")
     elif kind in _WITH_TEMPLATE:
-        template = (wire.get("spec") or {}).get("template") or {}
-        yield from _spec_problems(template.get("spec") or {}, "spec.template.spec")
+        spec = wire.get("spec") or {}
+        template = spec.get("template") or {}
+        claims = [str((claim.get("metadata") or {}).get("name")) for claim in spec.get("volumeClaimTemplates") or ()]
+        yield from _spec_problems(template.get("spec") or {}, "spec.template.spec", claims)
 
 
 def pod_change_problems(new: JsonObject, old: JsonObject) -> Iterator[Problem]:
@@ -61,7 +63,8 @@ def _fixed(pod: JsonObject) -> JsonObject:
     return spec
 
 
-def _spec_problems(spec: JsonObject, at: str) -> Iterator[Problem]:
+def _spec_problems(spec: JsonObject, at: str, claims: Sequence[str] = ()) -> Iterator[Problem]:
+    """``claims`` are volumes that each pod of a StatefulSet has besides its template's."""
     containers: list[JsonObject] = spec.get("containers") or []
     if not containers:
         yield f"{at}.containers", "must have at least one container"
@@ -74,7 +77,7 @@ def _spec_problems(spec: JsonObject, at: str) -> Iterator[Problem]:
     yield from _repeated([str(container.get("name")) for container in [*inits, *containers]], f"{at}.containers")
     for part, listed in (("initContainers", inits), ("containers", containers)):
         for index, container in enumerate(listed):
-            yield from _container_problems(container, volumes, f"{at}.{part}[{index}]")
+            yield from _container_problems(container, [*volumes, *claims], f"{at}.{part}[{index}]")
 
 
 def _container_problems(container: JsonObject, volumes: list[str], at: str) -> Iterator[Problem]:
