@@ -52,6 +52,8 @@ class Connection(BaseHTTPRequestHandler):
             self._refuse(exchange, error)
         except OSError:
             raise  # the client left
+        except RecursionError:
+            self._refuse(exchange, BadRequest("the object is nested too deeply"))
         except Exception:
             _log.exception("%s %s", self.command, self.path)
             self.close_connection = True

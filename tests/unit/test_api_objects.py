@@ -153,6 +153,25 @@ def server_is_quiet(server):
         time.sleep(0.01)
 
 
+def test_a_thousand_pods_make_a_table_in_a_moment(ask, store):
+    for number in range(1000):
+        running = container_status(number)
+        store.create({**pod(f"p{number}"), "status": {"phase": "Running", "containerStatuses": [running]}})
+
+    def seconds():
+        """Processor time of both ends."""
+        started = time.process_time()
+        assert len(ask("GET", "/api/v1/pods", Accept=TABLE).body["rows"]) == 1000
+        return time.process_time() - started
+
+    assert min(seconds() for _ in range(3)) < 0.15
+
+
+def container_status(restarts):
+    ended = {"terminated": {"finishedAt": "2026-01-01T00:00:00Z"}}
+    return {"name": "main", "ready": True, "restartCount": restarts, "state": {"running": {}}, "lastState": ended}
+
+
 def test_pages_are_of_one_moment(ask, store):
     for number in range(5):
         store.create(config_map(f"c{number}"))
