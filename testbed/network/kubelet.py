@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key
-from testbed.cluster.status import NotFound
+from testbed.cluster.status import Conflict, NotFound
 from testbed.cluster.store import Event, Store, Watch
 from testbed.cluster.values import NetworkConfig, NodeNetwork, PodNetwork
 from testbed.cluster.view import pod_network
@@ -290,7 +290,9 @@ class Kubelet:
                 # Another pod by the name of one that is gone.
                 runner.end(0.0)
                 self._waiting.pop(key, None)
-                if event.type != "DELETED" and "deletionTimestamp" not in pod["metadata"]:
+                if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+                    self._forget(pod)
+                else:
                     self._waiting[key] = pod
                 continue
             if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
@@ -386,8 +388,9 @@ class Kubelet:
                 runner.pod = stored
 
     def _patch(self, pod: JsonObject, status: JsonObject) -> JsonObject | None:
-        with suppress(NotFound):  # deleted meanwhile
-            return self._store.patch(POD, object_name(pod), {"status": status}, object_namespace(pod))
+        patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
+        with suppress(NotFound, Conflict):  # deleted meanwhile, and perhaps made anew
+            return self._store.patch(POD, object_name(pod), patch, object_namespace(pod))
         return None
 
     # -- what happens to pods ------------------------------------------------------------------------------------
