@@ -96,6 +96,7 @@ def test_restarts_say_when_the_last_one_was():
 
 WEB = {"containers": [{"name": "c", "image": "i:1"}, {"name": "d", "image": "j"}]}
 SELECTOR = {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "x", "operator": "In", "values": ["1", "2"]}]}
+OWNER = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "controller": True}
 UDP_PORT = {"port": 53, "nodePort": 30053, "protocol": "UDP"}
 ADDRESSES = [{"ip": f"10.0.0.{n}"} for n in range(5)]
 
@@ -189,6 +190,15 @@ ADDRESSES = [{"ip": f"10.0.0.{n}"} for n in range(5)]
             ),
             "a NotReady,SchedulingDisabled edge 60m v1 192.168.0.1 <none> <unknown> <unknown> <unknown>",
         ),
+        (
+            obj(
+                *("apps/v1", "ControllerRevision"),
+                metadata={"ownerReferences": [OWNER]},
+                revision=3,
+            ),
+            "a daemonset.apps/d 3 60m",
+        ),
+        (obj("coordination.k8s.io/v1", "Lease", spec={"holderIdentity": "n1"}), "a n1 60m"),
         (obj("v1", "Namespace", status={"phase": "Active"}), "a Active 60m"),
         (obj("v1", "ConfigMap", data={"a": "b"}, binaryData={"c": "d"}), "a 2 60m"),
         (obj("v1", "Secret", type="Opaque", data={"a": "b"}), "a Opaque 1 60m"),

@@ -1,4 +1,4 @@
-"""The tables of Nodes, Namespaces, ConfigMaps, Secrets and Events."""
+"""The tables of Nodes, Namespaces, ConfigMaps, Secrets, Leases and Events."""
 
 from __future__ import annotations
 
@@ -88,6 +88,10 @@ def _event(wire: JsonObject, now: float) -> list[Any]:
     ]
 
 
+def _lease(wire: JsonObject, now: float) -> list[Any]:
+    return [wire["metadata"]["name"], spec(wire).get("holderIdentity", ""), age(wire, now)]
+
+
 NODES = Layout(
     (
         NAME,
@@ -108,6 +112,7 @@ CONFIG_MAPS = Layout((NAME, Column("Data", "How many entries it has.", "integer"
 SECRETS = Layout(
     (NAME, Column("Type", "What the data is."), Column("Data", "How many entries it has.", "integer"), AGE), _secret
 )
+LEASES = Layout((NAME, Column("Holder", "Who has it."), AGE), _lease)
 EVENTS = Layout(
     (
         Column("Last Seen", "How long ago it happened last."),

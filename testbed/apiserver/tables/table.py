@@ -19,6 +19,8 @@ _LAYOUTS: dict[Kind, Layout] = {
     kinds.STATEFUL_SET: workloads.STATEFUL_SETS,
     kinds.DAEMON_SET: workloads.DAEMON_SETS,
     kinds.JOB: workloads.JOBS,
+    kinds.CONTROLLER_REVISION: workloads.CONTROLLER_REVISIONS,
+    kinds.LEASE: cluster.LEASES,
     kinds.SERVICE: network.SERVICES,
     kinds.ENDPOINTS: network.ENDPOINTS,
     kinds.ENDPOINT_SLICE: network.ENDPOINT_SLICES,

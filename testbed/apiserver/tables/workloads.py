@@ -1,4 +1,4 @@
-"""The tables of what keeps pods: Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs."""
+"""The tables of what keeps pods: Deployments, ReplicaSets, StatefulSets, DaemonSets, their revisions, and Jobs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from testbed.apiserver.tables.columns import (
     CONTAINERS,
     IMAGES,
     NAME,
+    NONE,
     SELECTOR,
     Column,
     Layout,
@@ -133,6 +134,14 @@ def _job_duration(wire: JsonObject, now: float) -> str:
     return duration((now if ended is None else ended) - started)
 
 
+def _controller_revision(wire: JsonObject, now: float) -> list[Any]:
+    owners = [o for o in wire["metadata"].get("ownerReferences") or () if o.get("controller")]
+    group = owners[0].get("apiVersion", "").rpartition("/")[0] if owners else ""
+    kind = ".".join(part for part in (str(owners[0].get("kind", "")).lower(), group) if part) if owners else ""
+    controller = f"{kind}/{owners[0].get('name')}" if owners else NONE
+    return [wire["metadata"]["name"], controller, int(wire.get("revision") or 0), age(wire, now)]
+
+
 DEPLOYMENTS = Layout(
     (NAME, _READY_OF, _UP_TO_DATE, _AVAILABLE, AGE, CONTAINERS, IMAGES, SELECTOR),
     _deployment,
@@ -146,6 +155,15 @@ DAEMON_SETS = Layout(
         *(AGE, CONTAINERS, IMAGES, SELECTOR),
     ),
     _daemon_set,
+)
+CONTROLLER_REVISIONS = Layout(
+    (
+        NAME,
+        Column("Controller", "Whose template it keeps."),
+        Column("Revision", "Which one it is.", "integer"),
+        AGE,
+    ),
+    _controller_revision,
 )
 JOBS = Layout(
     (
