@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
+from dataclasses import replace
 from functools import cache
 
 from testbed.apiserver.access import ACCESS_GROUP, ACCESS_VERSION, review_resources
@@ -28,7 +29,9 @@ def discovery_documents() -> dict[str, JsonObject]:
         resources[kind.group, kind.version] += _resources(kind)
     resources[ACCESS_GROUP, ACCESS_VERSION] += review_resources()
     for other in OTHER_VERSIONS:
-        resources[other.group, other.version] += _resources(other.kind)
+        # Short names mean the present kind: kubectl warns of those that could mean two.
+        kind = replace(other.kind, short_names=()) if other.warning else other.kind
+        resources[other.group, other.version] += _resources(kind)
     documents: dict[str, JsonObject] = {
         "/version": {
             "major": _MAJOR,
@@ -79,7 +82,7 @@ def _resources(kind: Kind) -> list[JsonObject]:
         "shortNames": list(kind.short_names),
         **({"categories": ["all"]} if kind.in_all else {}),
     }
-    return [resource, *(_subresource(entry) for entry in SUBRESOURCES.values() if entry.kind is kind)]
+    return [resource, *(_subresource(entry) for entry in SUBRESOURCES.values() if entry.kind.plural == kind.plural)]
 
 
 def _subresource(entry: Subresource) -> JsonObject:
