@@ -5,8 +5,8 @@ The layer is an overlay (https://docs.kernel.org/filesystems/overlayfs.html) who
 are those of the box.
 
 An ordinary user's box may not lay an overlay over the whole root, because other mounts in it are locked there
-(mount_namespaces(7)). It makes a new root, with an empty /tmp, an overlay over each folder in which something is to
-appear or such a user might write, and the machine's other folders as they are.
+(mount_namespaces(7)). It makes a new root, with an overlay over each folder in which something is to appear or such a
+user might write, and the machine's other folders as they are.
 
 All functions act on the mount namespace that the calling process has just been given.
 """
@@ -23,7 +23,7 @@ from testbed.network import linux
 
 _SYSFS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _BIND = linux.MS_BIND | linux.MS_REC
-_WRITABLE = frozenset(("home", "var"))  # where an ordinary user may write
+_WRITABLE = frozenset(("home", "tmp", "var"))  # where an ordinary user may write
 _LAYER, _WORK, _ROOT = "upper", "work", "root"
 
 
@@ -102,14 +102,11 @@ class RootFilesystem:
         root, upper = layer / _ROOT, layer / _LAYER
         root.mkdir(exist_ok=True)
         linux.mount(str(root), str(root), flags=linux.MS_BIND)
-        temporary = upper / "tmp"
-        temporary.mkdir(exist_ok=True)
-        temporary.chmod(0o1777)
         changed = {entry.name for entry in upper.iterdir()} | _WRITABLE
         for entry in os.scandir("/"):
             if entry.is_symlink():
                 (root / entry.name).symlink_to(Path(entry.path).readlink())
-            elif entry.is_dir() and entry.name != "tmp":
+            elif entry.is_dir():
                 if entry.name not in changed or not self._overlaid(entry.name, layer):
                     (root / entry.name).mkdir(exist_ok=True)
                     linux.mount(entry.path, str(root / entry.name), flags=_BIND)
@@ -118,7 +115,7 @@ class RootFilesystem:
                         if path.split("/")[1] == entry.name and target.exists():
                             linux.mount(str(upper / path.lstrip("/")), str(target), flags=linux.MS_BIND)
                 changed.discard(entry.name)
-        for name in changed:  # an empty /tmp, and what the machine does not have
+        for name in changed:  # the machine does not have it
             if (upper / name).is_dir():
                 (root / name).mkdir()
                 linux.mount(str(upper / name), str(root / name), flags=linux.MS_BIND)

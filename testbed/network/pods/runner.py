@@ -218,6 +218,9 @@ class PodRunner:
             self._say("Warning", "FailedMount", str(error))
             return
         run.begin()
+        if (spec.get("resources") or {}).get("limits"):
+            message = f"The limits of container {run.name} are not enforced here"
+            self._say_once("Warning", "LimitsNotEnforced", message)
         self._say("Normal", "Pulled", f'Container image "{spec.get("image", "")}" already present on machine')
         environment = {
             "PATH": f"{os.environ.get('PATH', os.defpath)}:{FOLDERS}/bin",
