@@ -38,6 +38,16 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         admit_ingress(kind, old, new)
         if new is None:
             return
+        try:
+            problems = check(kind, old, new)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # Whoever writes past the API is not checked by a schema.
+            problems = [FieldProblem("", f"is not what Kubernetes' schema asks: {error!r}")]
+        if problems:
+            causes = [(problem.field, str(problem)) for problem in problems]
+            raise invalid(kind.name, f"{object_namespace(new)}/{object_name(new)}", causes)
+
+    def check(kind: Kind, old: JsonObject | None, new: JsonObject) -> list[FieldProblem]:
         problems: list[FieldProblem] = []
         if kind.name in WORKLOADS:
             set_workload_defaults(new)
@@ -53,9 +63,7 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         elif kind is NAMESPACE:
             new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = object_name(new)
             new.setdefault("status", {}).setdefault("phase", "Active")
-        if problems:
-            causes = [(problem.field, str(problem)) for problem in problems]
-            raise invalid(kind.name, f"{object_namespace(new)}/{object_name(new)}", causes)
+        return problems
 
     return admit
 

@@ -21,5 +21,5 @@ def attempt(wire: JsonObject, act: Callable[[], object]) -> None:
         act()
     except (NotFound, AlreadyExists, Conflict) as error:
         _log.debug("%s %s/%s: %s", wire.get("kind"), object_namespace(wire), object_name(wire), error)
-    except (ApiError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ApiError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.warning("%s %s/%s: %r", wire.get("kind"), object_namespace(wire), object_name(wire), error)

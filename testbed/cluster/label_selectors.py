@@ -56,7 +56,9 @@ def expression_problems(expressions: object, field: str, operators: tuple[str, .
             yield FieldProblem(f"{here}.key", "is required")
             continue
         operator, values = expression.get("operator"), expression.get("values") or []
-        if operator not in operators:
+        if not isinstance(values, list):
+            yield FieldProblem(f"{here}.values", "must be a list")
+        elif operator not in operators:
             yield FieldProblem(f"{here}.operator", "is not an operator", str(operator), ", ".join(operators))
         elif operator in ("Exists", "DoesNotExist") and values:
             yield FieldProblem(f"{here}.values", f"must be empty with the operator {operator}")

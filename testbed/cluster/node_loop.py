@@ -194,8 +194,10 @@ class NodeLoop:
         since = []
         for taint in expelling:
             identity = name, str(taint.get("key")), str(taint.get("value") or ""), "NoExecute"
-            added = known.get(identity) or seconds_of(taint.get("timeAdded")) or now_s
-            self._tainted_at[identity] = added
+            written = seconds_of(taint.get("timeAdded"))
+            # What was written less than a second ago is known by the whole second only.
+            first_seen = now_s if written is None or now_s - written < 1 else written
+            added = self._tainted_at[identity] = known.get(identity, first_seen)
             since.append((taint, added))
         for pod in list(self._pods[name].values()):
             if not is_active(pod):

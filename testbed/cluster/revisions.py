@@ -68,8 +68,6 @@ def surplus(owner: JsonObject, revisions: Iterable[JsonObject], used: Collection
     """Revisions that no pod has, beyond ``revisionHistoryLimit``, the oldest first; ``used`` are the names in use."""
     kept = owner["spec"].get("revisionHistoryLimit")
     kept = _DEFAULT_HISTORY if kept is None else int(kept)
-    unused = [
-        wire for wire in revisions if labels_of(wire).get(REVISION_HASH_LABEL) not in used and not is_terminating(wire)
-    ]
+    unused = [wire for wire in revisions if object_name(wire) not in used and not is_terminating(wire)]
     unused.sort(key=number_of)
     return unused[: max(0, len(unused) - kept)]

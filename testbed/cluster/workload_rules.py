@@ -15,6 +15,8 @@ from testbed.cluster.objects import JsonObject, is_valid_name, object_name
 
 WORKLOADS = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 
+# More pods than that in one workload are a slip of the finger: each is a network namespace and several processes.
+MOST_REPLICAS = 1000
 _MAXIMUM = 2**31 - 1
 # What cannot be changed once it is there (apps/v1, batch/v1).
 _FIXED = {
@@ -59,26 +61,30 @@ def change_problems(new: JsonObject, old: JsonObject) -> Iterator[FieldProblem]:
 def workload_problems(workload: JsonObject) -> Iterator[FieldProblem]:
     """What is wrong with a workload, beyond what the schemas say."""
     spec, kind = workload.get("spec") or {}, workload["kind"]
-    if kind in ("Deployment", "ReplicaSet", "StatefulSet"):
-        yield from _number(spec, "replicas", "is not a number of pods", 0)
+    for name in ("replicas", "parallelism"):
+        yield from _number(spec, name, "is not a number of pods", MOST_REPLICAS)
     for name in ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
-        yield from _number(spec, name, "is not a number", 0)
+        yield from _number(spec, name, "is not a number")
     template = spec.get("template")
     if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
         yield FieldProblem("spec.template.spec", "is required")
         template = {}
     metadata = template.get("metadata")
     labels = (metadata.get("labels") if isinstance(metadata, dict) else None) or {}
+    if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
+        yield FieldProblem("spec.template.metadata.labels", "must map strings to strings")
+        labels = {}
     if kind != "Job" or spec.get("selector"):
         yield from selector_problems(spec.get("selector"), labels, "spec.selector")
     yield from _restart_policy(kind, template.get("spec") or {})
     yield from _OWN[kind](spec)
 
 
-def _number(spec: JsonObject, name: str, reason: str, least: int) -> Iterator[FieldProblem]:
+def _number(spec: JsonObject, name: str, reason: str, most: int = _MAXIMUM) -> Iterator[FieldProblem]:
     value = spec.get(name)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAXIMUM):
-        yield FieldProblem(f"spec.{name}", reason, str(value), f"{least} or more")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most):
+        allowed = "0 or more" if most == _MAXIMUM else f"from 0 to {most}"
+        yield FieldProblem(f"spec.{name}", reason, str(value), allowed)
 
 
 def _restart_policy(kind: str, pod_spec: JsonObject) -> Iterator[FieldProblem]:
@@ -133,7 +139,8 @@ def _stateful_set(spec: JsonObject) -> Iterator[FieldProblem]:
         yield FieldProblem(field, "is not an ordinal", str(partition), "0 or more")
     claims = spec.get("volumeClaimTemplates") or []
     for index, claim in enumerate(claims if isinstance(claims, list) else []):
-        name = (claim.get("metadata") or {}).get("name") if isinstance(claim, dict) else None
+        metadata = claim.get("metadata") if isinstance(claim, dict) else None
+        name = metadata.get("name") if isinstance(metadata, dict) else None
         if not is_valid_name(name):
             field = f"spec.volumeClaimTemplates[{index}].metadata.name"
             yield FieldProblem(field, "a claim needs a name", str(name or ""), "RFC 1123 subdomain")
@@ -144,9 +151,8 @@ def _daemon_set(spec: JsonObject) -> Iterator[FieldProblem]:
 
 
 def _job(spec: JsonObject) -> Iterator[FieldProblem]:
-    names = ("completions", "parallelism", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
-    for name in names:
-        yield from _number(spec, name, "is not a number", 0)
+    for name in ("completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
+        yield from _number(spec, name, "is not a number")
     if spec.get("completionMode") not in (None, "NonIndexed"):
         mode = str(spec["completionMode"])
         yield FieldProblem("spec.completionMode", "is not supported", mode, "NonIndexed")

@@ -133,6 +133,19 @@ def test_pods_are_updated_on_delete_only_when_that_is_asked_for():
         assert names(cluster.pods(version="2")) == ["db-0"]
 
 
+@pytest.mark.parametrize("limit", [0, 1])
+def test_revisions_beyond_the_limit_go_and_those_in_use_stay(limit):
+    workloads = [stateful_set("db", 1, revisionHistoryLimit=limit), daemon_set("agent", revisionHistoryLimit=limit)]
+    with Cluster(workloads) as cluster:
+        for version in ("2", "3", "4"):
+            cluster.run_pods()
+            for kind, name in ((STATEFUL_SET, "db"), (DAEMON_SET, "agent")):
+                cluster.store.patch(kind, name, template(version))
+        cluster.run_pods()
+        kept = sorted(wire["revision"] for wire in cluster.store.list(CONTROLLER_REVISION).items)
+        assert kept == sorted([4, 4, *([3, 3] if limit else [])])
+
+
 # DaemonSets
 
 

@@ -17,7 +17,7 @@ from testbed.cluster.pod_facts import condition, is_ready, is_terminating
 from tests.unit.cluster_objects import daemon_set, deployment, pod, service, stateful_set
 from tests.unit.living_cluster import Cluster
 
-QUICK = LoopSettings(node_grace_s=0.5, eviction_after_s=0.2)
+QUICK = LoopSettings(node_grace_s=0.5, eviction_after_s=0.4)
 
 
 class Hearts:

@@ -11,7 +11,7 @@ from testbed.cluster.workload_rules import workload_problems
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import Fields, object_fields
 from testbed.spec.manifests.manifest import Manifest
-from testbed.spec.manifests.metadata import label_problems, subdomain_problems, within
+from testbed.spec.manifests.metadata import label_problems, subdomain_problems
 from testbed.spec.manifests.pod import TEMPLATE_FIELDS, pod_spec_problems
 
 _TEMPLATE: Fields = {"selector": None, "template": TEMPLATE_FIELDS}
@@ -48,8 +48,6 @@ JOB_FIELDS: Fields = object_fields(
     }
 )
 
-_MOST_REPLICAS = 1000
-
 
 def problems(manifest: Manifest) -> Iterator[Problem]:
     """A workload of any kind."""
@@ -57,9 +55,6 @@ def problems(manifest: Manifest) -> Iterator[Problem]:
     spec = manifest.spec
     template = spec.get("template") or {}
     yield from map(manifest.refusal, workload_problems(manifest.object))
-    for name in ("replicas", "parallelism"):
-        if spec.get(name, 0) > _MOST_REPLICAS:
-            yield from within(manifest, ("spec", name), spec[name], 0, _MOST_REPLICAS)
     selector = spec.get("selector") or {}
     yield from label_problems(manifest, ("spec", "selector", "matchLabels"), selector.get("matchLabels") or {})
     labels = (template.get("metadata") or {}).get("labels") or {}
