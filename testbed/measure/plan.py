@@ -15,6 +15,8 @@ from testbed.spec.models import FIELDS_OF_KIND, Build, Experiment, Probe
 _FIRST_SOURCE_PORT, _LAST_SOURCE_PORT = 20000, 29999
 # Beside the cells themselves: switching, evidence and counters (s per arm), starting a program (s per cell).
 _ARM_OVERHEAD_S, _CELL_OVERHEAD_S = 0.2, 0.05
+# Of a cell with events: bringing the cluster back, and for each event the time until it is over.
+_WAY_BACK_S, _EVENT_OVERHEAD_S = 1.0, 0.5
 # A stream is seen in intervals of 0.1 s, and needs one that is whole.
 _SMOKE_S, _SMOKE_STREAM_S, _SMOKE_WARMUP_S = 0.1, 0.3, 0.05
 # From one event of a smoke run to the next: enough to see what it does.
@@ -272,4 +274,8 @@ def estimate_seconds(experiment: Experiment) -> float:
 
 def _measuring_s(probe: Probe) -> float:
     fields = FIELDS_OF_KIND[probe.kind]
-    return (probe.duration_s if "duration_s" in fields else 0.0) + (probe.warmup_s if "warmup_s" in fields else 0.0)
+    changing_s = _WAY_BACK_S + len(probe.events) * _EVENT_OVERHEAD_S if probe.events else 0.0
+    measuring_s = (probe.duration_s if "duration_s" in fields else 0.0) + (
+        probe.warmup_s if "warmup_s" in fields else 0.0
+    )
+    return measuring_s + changing_s

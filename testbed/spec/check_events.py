@@ -86,10 +86,11 @@ def _deployment_problems(here: _Here, path: FieldPath, namespace: str, name: str
 
 def _rollout_problems(here: _Here, path: FieldPath, rollout: Rollout) -> Iterator[Problem]:
     yield from _deployment_problems(here, path, rollout.namespace, rollout.deployment)
-    for manifest in here.manifests or ():
+    restart = rollout.image is None and not rollout.env
+    for manifest in here.manifests or () if not restart else ():
         if (manifest.kind, manifest.namespace, manifest.name) == ("Deployment", rollout.namespace, rollout.deployment):
             yield from _container_problems(here, path, [manifest.spec["template"]["spec"]], rollout.container)
-    if rollout.container is not None and rollout.image is None and not rollout.env:
+    if rollout.container is not None and restart:
         message = "has no effect: a restart is of all containers"
         yield here.document.problem((*path, "container"), message, rollout.container, "image or env beside it")
     if rollout.image is not None and find_image(rollout.image) is None:

@@ -72,7 +72,7 @@ class Kill(Pods):
     container: str | None = Field(default=None, description="which container; by default the pod's first")
 
     def __str__(self) -> str:
-        return f"kill {self.container + ' ' if self.container else ''}in {super().__str__()}"
+        return f"kill {self.container + ' of ' if self.container else ''}{super().__str__()}"
 
 
 class OneNode(Model):

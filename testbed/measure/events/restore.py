@@ -84,10 +84,11 @@ def _bring_back(network: Network, before: _Before) -> None:
             store.patch(DEPLOYMENT, name, {"spec": patch}, namespace)
     come_to_rest(network)
     there = {pod_key(pod) for pod in store.list(POD).items}
-    for key, pod in before.lone_pods.items():
-        if key not in there:
-            store.create(_as_written(pod))
-    come_to_rest(network)
+    missing = [pod for key, pod in before.lone_pods.items() if key not in there]
+    for pod in missing:
+        store.create(_as_written(pod))
+    if missing:
+        come_to_rest(network)
     for _ in range(_MOST_ATTEMPTS):
         lacking = before.places - _places(store, living_pods(store))
         if not lacking:
