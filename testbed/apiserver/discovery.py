@@ -29,9 +29,8 @@ def discovery_documents() -> dict[str, JsonObject]:
         resources[kind.group, kind.version] += _resources(kind)
     resources[ACCESS_GROUP, ACCESS_VERSION] += review_resources()
     for other in OTHER_VERSIONS:
-        # Short names mean the present kind: kubectl warns of those that could mean two.
-        kind = replace(other.kind, short_names=()) if other.warning else other.kind
-        resources[other.group, other.version] += _resources(kind)
+        # Short names mean the stored version: kubectl warns of those that could mean two.
+        resources[other.group, other.version] += _resources(replace(other.kind, short_names=()))
     documents: dict[str, JsonObject] = {
         "/version": {
             "major": _MAJOR,
