@@ -260,8 +260,10 @@ class Parent:
         """To a child, or to all in its session's group; to one that has ended already, to nobody."""
         for pid in message["pids"]:
             if pid in self._children:
-                with suppress(ProcessLookupError):
-                    (os.killpg if message["group"] else os.kill)(pid, message["number"])
+                # A fork that has just been made has no group yet.
+                for send_to in (os.killpg, os.kill) if message["group"] else (os.kill,):
+                    with suppress(ProcessLookupError):
+                        send_to(pid, message["number"])
 
     def _report_ended(self) -> None:
         ended = []
