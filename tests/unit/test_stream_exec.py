@@ -113,7 +113,7 @@ def test_kubectl_with_a_terminal(served, env):
         until("resized-2")
         os.write(ours, b"sleep 1000; echo slept-$?\n")
         [shell] = served.pods.started
-        wait_until(lambda: _children(shell.pid))
+        wait_until(lambda: "sleep" in _children(shell.pid))
         os.write(ours, b"\x03")
         os.write(ours, b"echo after-$((1 + 1))\n")
         until("after-2")
@@ -122,8 +122,10 @@ def test_kubectl_with_a_terminal(served, env):
     os.close(ours)
 
 
-def _children(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def _children(pid: int) -> list[str]:
+    """The names of a process's children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
 
 
 def test_the_python_client(served):
