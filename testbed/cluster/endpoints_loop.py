@@ -43,9 +43,9 @@ class EndpointsLoop:
                 key = _key(wire)
                 self._services[key] = wire
                 self._changed[key] = None
-            case "EndpointSlice" if (key := _service_key(wire)) is not None:
-                self._slices[key][object_name(wire)] = wire
-                self._changed[key] = None
+            case "EndpointSlice" if (service_key := _service_key(wire)) is not None:
+                self._slices[service_key][object_name(wire)] = wire
+                self._changed[service_key] = None
             case "Endpoints":
                 key = _key(wire)
                 if self._endpoints.get(key) is not wire:
@@ -59,9 +59,9 @@ class EndpointsLoop:
                 self._services.pop(key, None)
                 if key in self._endpoints:
                     attempt(wire, lambda: self._store.delete(ENDPOINTS, key[1], key[0]))
-            case "EndpointSlice" if (key := _service_key(wire)) is not None:
-                self._slices[key].pop(object_name(wire), None)
-                self._changed[key] = None
+            case "EndpointSlice" if (service_key := _service_key(wire)) is not None:
+                self._slices[service_key].pop(object_name(wire), None)
+                self._changed[service_key] = None
             case "Endpoints":
                 key = _key(wire)
                 self._endpoints.pop(key, None)
@@ -129,7 +129,7 @@ def endpoints_of(service: JsonObject, slices: Iterable[JsonObject]) -> JsonObjec
 
 
 def _address(endpoint: JsonObject) -> JsonObject:
-    named = {name: endpoint[name] for name in ("hostname", "nodeName", "targetRef") if name in endpoint}
+    named: JsonObject = {name: endpoint[name] for name in ("hostname", "nodeName", "targetRef") if name in endpoint}
     return {"ip": endpoint["addresses"][0], **named}
 
 
