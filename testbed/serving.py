@@ -17,6 +17,7 @@ from testbed.cluster.objects import JsonObject, pod_key
 from testbed.cluster.status import Expired
 from testbed.cluster.store import Store
 from testbed.doctor.facts import DatapathWish
+from testbed.living_picture import LivingPicture
 from testbed.network.builder import built, choose_datapath
 from testbed.network.control import Control, Refused
 from testbed.network.enter import API_URL_FILE
@@ -54,9 +55,11 @@ def serve(plan: Plan, box: Box, progress: Progress) -> int:
     with built(plan, choose_datapath(box.datapath), progress, box.door) as testbed, ExitStack() as stack:
         API_URL_FILE.write_text(testbed.api_url)
         stack.enter_context(supervised(testbed))
-        stack.enter_context(Control(box.questions, _answers(testbed)))
+        stack.enter_context(Control(box.questions, _answers(testbed, box.door.page_url)))
+        if testbed.api_for_people is not None:
+            testbed.api_for_people.page = LivingPicture(box.name, testbed)
         box.known()
-        sys.stdout.write(f"\n{overview(testbed)}\nKUBECONFIG={box.kubeconfig}\n")
+        sys.stdout.write(f"\n{overview(testbed)}\nPage: {box.door.page_url}\nKUBECONFIG={box.kubeconfig}\n")
         if box.prompt:
             _give_prompt(testbed)
         else:
@@ -108,8 +111,11 @@ def _wait_for_the_end() -> None:
 # -- answers to other commands --------------------------------------------------------------------------------------
 
 
-def _answers(testbed: Testbed) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
-    return {"state": lambda _: _state(testbed), "entrance": lambda question: _entrance(testbed, question)}
+def _answers(testbed: Testbed, page_url: str) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+    return {
+        "state": lambda _: {**_state(testbed), "page": page_url},
+        "entrance": lambda question: _entrance(testbed, question),
+    }
 
 
 def _state(testbed: Testbed) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.apiserver.dispatch import dispatch
 from testbed.apiserver.exchange import Exchange, Query
+from testbed.apiserver.page import needs_no_session, session
 from testbed.cluster.status import (
     ApiError,
     BadRequest,
@@ -74,6 +75,11 @@ class Connection(BaseHTTPRequestHandler):
 
     def _admit(self, path: str) -> None:
         authorization = self.headers.get("Authorization", "")
+        if not authorization and self.command in ("GET", "HEAD"):
+            if needs_no_session(path):
+                return
+            # A browser's cookie lets it read, and nothing else: another site's page cannot have it change anything.
+            authorization = f"Bearer {token}" if (token := session(self.headers)) else ""
         is_anonymous = not authorization and path.rstrip("/") in _PUBLIC
         if not is_anonymous and not self.server.admits(authorization):
             raise Unauthorized("Unauthorized")

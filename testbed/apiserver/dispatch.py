@@ -11,6 +11,7 @@ from testbed.apiserver.deleting import delete, delete_collection
 from testbed.apiserver.exchange import Exchange, encode
 from testbed.apiserver.listing import list_page
 from testbed.apiserver.openapi import answer_openapi
+from testbed.apiserver.page import answer_page, is_page
 from testbed.apiserver.patching import patch
 from testbed.apiserver.paths import Target, not_found, parse_path
 from testbed.apiserver.subresources import SUBRESOURCES
@@ -31,6 +32,8 @@ def dispatch(exchange: Exchange, server: ApiServer) -> None:
     document = server.documents.get(path)
     if document is not None and exchange.method in _READING:
         exchange.answer(200, document)
+    elif is_page(exchange.path):
+        answer_page(exchange, server)
     elif path.startswith(_HEALTH) and exchange.method in _READING:
         exchange.answer_bytes(200, "text/plain; charset=utf-8", b"ok")
     elif path == "/openapi/v2" and exchange.method in _READING:

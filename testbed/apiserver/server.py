@@ -14,6 +14,7 @@ from testbed.apiserver.connection import Connection
 from testbed.apiserver.discovery import discovery_documents
 from testbed.apiserver.listing import Pages
 from testbed.cluster.kinds import Kind
+from testbed.cluster.page_source import PageSource
 from testbed.cluster.pod_access import PodAccess
 from testbed.cluster.store import Matches, Store, Watch
 
@@ -46,6 +47,8 @@ class ApiServer:
         self.url = f"http://{host}:{self.tcp_port}"
         self.store, self.pods, self.bookmark_interval_s = store, pods, bookmark_interval_s
         self.documents, self.pages = discovery_documents(), Pages()
+        self.page: PageSource | None = None
+        """What the page for browsers shows; it is not served as long as there is none."""
         self._token = None if token is None else token.encode()
         self._listener = listener
         self._lock = threading.Lock()

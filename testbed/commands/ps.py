@@ -39,7 +39,7 @@ def ps(output: str) -> int:
 def _described(running: Running) -> dict[str, Any]:
     from testbed.network.control import Refused, ask
 
-    state: dict[str, Any] = {"mode": None, "proxy": None, "nodes": None, "pods": None}
+    state: dict[str, Any] = {"mode": None, "proxy": None, "nodes": None, "pods": None, "page": None}
     status = "running" if running.is_ready else "being built"
     if running.is_ready:
         try:

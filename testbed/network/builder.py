@@ -167,6 +167,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         if door is not None:
             for_people = undo.enter_context(_api_server(store, door.token, pods))
             undo.enter_context(ApiFront(door.listener, door.tls, (LOOPBACK, for_people.tcp_port)))
+            testbed.api_for_people = for_people
         progress.advance()
         progress.finish()
         # What is there now stays: looking at it again and again would take tens of milliseconds in a large cluster,

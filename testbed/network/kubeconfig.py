@@ -41,6 +41,11 @@ class Door:
     def url(self) -> str:
         return f"https://{HOST}:{self.listener.getsockname()[1]}"
 
+    @property
+    def page_url(self) -> str:
+        """The page for browsers. They would not trust the certificate; on the loopback they need none."""
+        return f"http://{HOST}:{self.listener.getsockname()[1]}/ui?token={self.token}"
+
 
 def open_door() -> Door:
     """Listen on a free port of the loopback. To be called outside the box: sockets stay where they are made."""

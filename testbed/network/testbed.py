@@ -13,6 +13,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
+from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.confirm import NotConfirmed, wait_versions
 from testbed.cluster.kinds import CONFIG_MAP, DEPLOYMENT, ENDPOINT_SLICE, NODE, POD, SERVICE, kind_of
@@ -79,6 +80,8 @@ class Testbed:
         self.plan, self.store, self.api_url, self.datapath = plan, store, api_url, datapath
         self.switches, self.controller, self.net, self.places = switches, controller, net, places
         self.containers, self.proxy = containers, proxy
+        self.api_for_people: ApiServer | None = None
+        """The server behind the door that people use, if the cluster has one."""
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._dns, self._ingress = dns, ingress
         self._failures = NodeFailures(store, kubelet)
