@@ -83,3 +83,23 @@ def test_a_watch_without_a_version_begins_with_what_exists(client):
         ("ADDED", "b"),
         ("ADDED", "c"),
     ]
+
+
+def test_objects_are_applied_by_the_server(client, store):
+    def settings(**data):
+        return ConfigMap(apiVersion="v1", kind="ConfigMap", metadata=ObjectMeta(name="settings"), data=data)
+
+    assert client.apply(settings(a="1", b="1"), field_manager="one").data == {"a": "1", "b": "1"}
+    assert client.apply(settings(c="1"), field_manager="two").data == {"a": "1", "b": "1", "c": "1"}
+    assert client.apply(settings(a="1"), field_manager="one").data == {"a": "1", "c": "1"}
+    with pytest.raises(ApiError, match="conflict"):
+        client.apply(settings(a="2"), field_manager="two")
+    assert client.apply(settings(a="2"), field_manager="two", force=True).data == {"a": "2"}
+
+
+def test_sets_of_labels_are_selected(client):
+    for name in "ab":
+        client.patch(Pod, name, {"metadata": {"labels": {"app": name}}}, patch_type=PatchType.MERGE)
+    assert [p.metadata.name for p in client.list(Pod, labels={"app": ["a", "x"]})] == ["a"]
+    client.deletecollection(Pod)
+    assert [(p.metadata.name, p.metadata.namespace) for p in client.list(Pod, namespace="*")] == [("c", "shop")]
