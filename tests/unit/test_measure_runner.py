@@ -195,6 +195,19 @@ def test_tunnels_that_moved_too_little_void_the_round(scene: Scene) -> None:
     assert causes == ["overlay: the bridges count 0 packets into tunnels, at least 40 were measured"] * 4
 
 
+def test_an_event_that_fails_voids_the_round_whose_samples_are_kept(scene: Scene) -> None:
+    def probe(_: Context, call: int) -> Result:
+        failed = ("drain n2: there is no such node",) if call == 1 else ()
+        return Result((("rtt_us", [float(call)]),), lost=0, exchanges=0, causes=failed)
+
+    scene.probe = probe
+    results = scene.measure(rounds=1)
+    assert list(results.rounds["valid"]) == [False, True]
+    (cause,) = results.rounds.loc[0, "causes"]
+    assert cause.endswith("on far: drain n2: there is no such node")
+    assert 1.0 in results.samples["value"].tolist()
+
+
 def test_steal_voids_the_round(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([CpuTimes(0, 0, 0, 0), CpuTimes(1000, 50, 0, 0), *[CpuTimes(1000, 50, 0, 0)] * 10])
     monkeypatch.setattr(fidelity, "read_cpu_times", lambda: next(readings))

@@ -37,7 +37,7 @@ class _Before:
 
 @contextmanager
 def brought_back(network: Network, events: Sequence[Event]) -> Iterator[None]:
-    """Within, events may happen; afterwards the cluster is what it was, also when something was raised.
+    """Within, events may happen; afterwards the cluster is what it was, also when an error was raised.
 
     Controller and nodes run, cordons, replicas and templates are as before, pods that nobody makes anew are there
     again, and of each workload as many pods are on each node. Raises RunError when that does not come about.
@@ -48,8 +48,10 @@ def brought_back(network: Network, events: Sequence[Event]) -> Iterator[None]:
     before = _state(network.store)
     try:
         yield
-    finally:
+    except Exception:
         _bring_back(network, before)
+        raise
+    _bring_back(network, before)  # not when somebody interrupts the run, who does not want to wait
 
 
 def _state(store: Store) -> _Before:
