@@ -18,6 +18,7 @@ from benchmarks import (
     loops,
     memory,
     pipeline_rtt,
+    pods,
     proxies_push,
     services_push,
     vip_rtt,
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "vip_rtt": vip_rtt.figures,
     "dns_freshness": dns_freshness.figures,
     "loops": loops.figures,
+    "pods": pods.figures,
     "memory": memory.figures,
 }
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from testbed.network import linux
 from testbed.network.place import Place, namespace_command
 from testbed.network.pods.console import Console
 from testbed.network.pods.spawner import Spawner
@@ -25,6 +26,9 @@ from testbed.network.pods.spawner import Spawner
 LOGS = Path("/run/containers")
 FOLDERS = Path("/run/pods")
 """A folder for each pod, by the name of its network namespace: what it writes, and its volumes."""
+
+# Of all logs together: a program that writes without end must not take the machine's memory.
+_LOGS_SIZE = "256m"
 
 # How long programs may take to end after SIGTERM when the whole cluster ends: nothing here has state to save.
 _END_S = 2.0
@@ -96,6 +100,8 @@ class Containers:
     def start(self) -> None:
         """Start the processes' parent, from a thread that outlives it. Raises OSError."""
         LOGS.mkdir(exist_ok=True)
+        if not LOGS.is_mount():
+            linux.mount("tmpfs", str(LOGS), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=755,size={_LOGS_SIZE}")
         FOLDERS.mkdir(exist_ok=True)
         self._spawner.start()
 
