@@ -27,7 +27,7 @@ from testbed.cluster.services import MANAGED_BY_LABEL
 from testbed.cluster.status import ApiError
 from testbed.cluster.view import ClusterView, cluster_state
 from testbed.errors import RunError
-from tests.unit.cluster_objects import deployment, endpoint_slice, pod, service
+from tests.unit.cluster_objects import daemon_set, deployment, endpoint_slice, job, pod, service, stateful_set
 from tests.unit.living_cluster import Cluster
 
 
@@ -47,11 +47,15 @@ def readiness(slices):
 
 def test_what_was_computed_when_the_manifests_were_checked_is_what_the_loops_would_make():
     manifests = [deployment("web", 5), service("web"), service("db", clusterIP="None"), labelled("alone")]
+    manifests += [stateful_set("db", 3), daemon_set("agent"), job("sum", completions=4, parallelism=2)]
+    kinds = ("Pod", "EndpointSlice", "ReplicaSet", "ControllerRevision")
     with Cluster(manifests) as cluster:
-        before = {object_name(wire): wire for wire in cluster.objects() if wire["kind"] in ("Pod", "EndpointSlice")}
+        before = {object_name(wire): wire for wire in cluster.objects() if wire["kind"] in kinds}
         cluster.settle()
-        after = {object_name(wire): wire for wire in cluster.objects() if wire["kind"] in ("Pod", "EndpointSlice")}
-        assert all(after[name] is wire for name, wire in before.items()) and len(after) == len(before) == 7
+        after = {object_name(wire): wire for wire in cluster.objects() if wire["kind"] in kinds}
+        assert len(after) == len(before) == 5 + 1 + 3 + 3 + 2 + 2 + 1 + 2
+        for name, wire in before.items():
+            assert after[name] is wire or (wire["kind"] == "ReplicaSet" and after[name]["spec"] == wire["spec"])
         assert cluster.store.get(DEPLOYMENT, "web")["status"]["replicas"] == 5
 
 
