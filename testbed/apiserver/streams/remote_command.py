@@ -47,7 +47,15 @@ class RemoteCommand:
         ended then.
         """
         program = start()
-        self._local.started()
+        try:
+            self._local.started()
+            return self._serve_to_the_end(program)
+        finally:
+            if program.poll() is None:
+                program.kill()
+                program.wait()
+
+    def _serve_to_the_end(self, program: Started) -> int | None:
         pidfd = os.pidfd_open(program.pid)
         try:
             self._pass_input()
@@ -61,9 +69,6 @@ class RemoteCommand:
             return None
         finally:
             os.close(pidfd)
-            if program.poll() is None:
-                program.kill()
-                program.wait()
 
     @property
     def _is_alone(self) -> bool:
