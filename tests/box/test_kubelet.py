@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed.cluster import identity
-from testbed.cluster.endpoint_slices import is_ready
 from testbed.cluster.kinds import POD
+from testbed.cluster.pod_facts import is_ready
 from testbed.cluster.values import MODES
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import parse_endpoint
