@@ -149,7 +149,7 @@ probes: [{kind: udp_rr}]
 
 def test_fields_without_effect_are_warned_of(tmp_path: Path) -> None:
     pod = POD % "a" + "  # comment\n"
-    pod = pod.replace("image: pause}]", "image: pause, tty: true}], priority: 3")
+    pod = pod.replace("image: pause}]", "image: pause, terminationMessagePath: /x}], priority: 3")
     file = write(
         tmp_path,
         "topology: {name: single_switch}\nmanifests: [pods.yaml]\nprobes: [{kind: flow_count}]\nrounds: 3\n",
@@ -158,7 +158,7 @@ def test_fields_without_effect_are_warned_of(tmp_path: Path) -> None:
     warnings = load_experiment(file).warnings
     assert [warning.partition(": ")[2].partition("\n")[0] for warning in warnings] == [
         "spec.priority: has no effect here",
-        "spec.containers[0].tty: has no effect here",
+        "spec.containers[0].terminationMessagePath: has no effect here",
         "rounds: fewer than 8 rounds: every verdict will be inconclusive",
     ]
 
