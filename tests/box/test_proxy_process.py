@@ -29,6 +29,13 @@ _DUMPS: dict[ProxyName, tuple[list[str], Callable[[str], dict[str, Any]]]] = {
     "nftables": (["nft", "-j", "list", "ruleset"], lambda text: _nftables(text)),
 }
 
+_LAST_RULES = {
+    "*nat KUBE-SERVICES": 1,
+    "*nat KUBE-NODEPORTS": 0,
+    "*filter KUBE-SERVICES": 2,
+    "*filter KUBE-EXTERNAL-SERVICES": 2,
+}
+
 
 def rules_of(node: str, proxy: ProxyName) -> dict[str, Any]:
     """All rules of a node's kernel, in an order that does not depend on how they came there."""
@@ -49,6 +56,11 @@ def _iptables(text: str) -> dict[str, Any]:
         elif line.startswith("-A"):
             _, chain, rule = line.split(maxsplit=2)
             chains.setdefault(f"{table} {chain}", []).append(rule)
+    for chain, rules in chains.items():
+        # Those of Services come before the chain's own last rules; which of them comes first means nothing.
+        if chain in _LAST_RULES:
+            count = len(rules) - _LAST_RULES[chain]
+            rules[:count] = sorted(rules[:count])
     return chains
 
 

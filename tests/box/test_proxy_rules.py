@@ -32,7 +32,8 @@ def every_case_with_every_proxy() -> None:
 
 def many_services(world: World) -> None:
     """More rules at once than an ordinary user's transaction holds: over 2,000 with iptables, of up to 950 bytes."""
-    affinity: dict[str, Any] = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}}}
+    config = {"clientIP": {"timeoutSeconds": 600}}
+    affinity: dict[str, Any] = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}
     services = [world.store.create(service_wire(f"many-{number}", **affinity)) for number in range(_SERVICES)]
     slices = [world.store.create(slice_wire(world, service, ready(*world.pods))) for service in services]
     world.confirm([*services, *slices])

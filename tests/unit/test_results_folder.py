@@ -11,7 +11,6 @@ import pytest
 from testbed.errors import InputError
 from testbed.experiment_run import mark_partial
 from testbed.results_folder import choose_folder, discard_empty, give_to_invoking_user
-from testbed.running import free_name
 
 
 def test_by_default_a_folder_per_run_with_latest_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +82,3 @@ def test_a_killed_run_is_marked_partial_and_an_ended_one_is_left_alone(tmp_path:
     file.write_text(json.dumps({"status": "complete"}))
     mark_partial(tmp_path)
     assert json.loads(file.read_text()) == {"status": "complete"}
-
-
-def test_clusters_of_the_same_topology_get_different_names() -> None:
-    assert free_name("demo", set()) == "demo"
-    assert free_name("demo", {"demo", "demo-2"}) == "demo-3"
