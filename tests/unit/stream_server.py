@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def resources() -> tuple[int, int]:
-    """How many threads and open files this process has."""
-    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+def resources() -> set[tuple[str, str]]:
+    """The threads and open files of this process: afterwards there should be none that were not there before."""
+    found = {("thread", str(thread.ident)) for thread in threading.enumerate()}
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own
+            found.add((fd.name, str(fd.readlink())))
+    return found

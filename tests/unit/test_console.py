@@ -45,7 +45,7 @@ def test_input_stays_when_a_client_leaves(log):
     wait_until(lambda: console.write(b"nobody reads this\n"))
     console.close()
     assert log.read_bytes() == b"one\ntwo\n"
-    assert resources() == before
+    assert resources() <= before
 
 
 def test_input_for_one_client_ends_with_it(log):
@@ -84,7 +84,7 @@ def test_a_terminal(log):
     console.close()
     console.resize(1, 1)
     assert log.read_bytes().replace(b"typed\r\n", b"", 1) in (b"24 132\r\n", b"24 132\r\ntyped\r\n")
-    assert resources() == before
+    assert resources() <= before
 
 
 def test_all_that_was_written_to_a_terminal_is_in_the_log_when_it_is_closed(log):
@@ -102,4 +102,4 @@ def test_a_program_that_could_not_be_started(log, terminal):
     console = Console(log, has_input=True, terminal=terminal, once=False)
     console.started()
     console.close()
-    wait_until(lambda: resources() == before)
+    wait_until(lambda: resources() <= before)
