@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from testbed.checkup.findings import Finding
 from testbed.checkup.running import RunningCluster, namespace_of, output
 from testbed.cluster.endpoint_slices import is_selected
+from testbed.cluster.identity import DNS_NAME, DNS_NAMESPACE
 from testbed.cluster.kinds import SERVICE
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key
 from testbed.cluster.pod_facts import is_ready, labels_of
@@ -32,7 +33,13 @@ def check(cluster: RunningCluster) -> list[Finding]:
             known[space] = parse_sockets(output(space, ["ss", "-H", "-l", "-n", "-t", "-u"]))
         return known[space]
 
-    return judge(cluster.objects(SERVICE), cluster.pods, cluster.state.service_ports, sockets)
+    # The DNS has a check of its own, which knows better what to do.
+    services = [wire for wire in cluster.objects(SERVICE) if not _is_dns(wire)]
+    return judge(services, cluster.pods, cluster.state.service_ports, sockets)
+
+
+def _is_dns(wire: JsonObject) -> bool:
+    return (object_namespace(wire), object_name(wire)) == (DNS_NAMESPACE, DNS_NAME)
 
 
 def parse_sockets(text: str) -> Sockets:

@@ -7,7 +7,7 @@ from testbed.checkup.pings import Ping, pairs, ping_all
 from testbed.checkup.running import RunningCluster
 from testbed.cluster.values import VXLAN_OVERHEAD_BYTES, Mode
 
-_SHORT = ("-c", "20", "-i", "0.01")
+_SHORT = ("-c", "20", "-i", "0.01", "-w", "1")
 _BRIDGES = "two bridges (each: the flow pipeline, and a veth into it and out of it)"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from testbed.checkup.findings import Finding, exec_command
-from testbed.checkup.pings import ICMP_HEADERS_BYTES, Ping, key_of, pairs, ping_patiently
+from testbed.checkup.pings import ICMP_HEADERS_BYTES, Ping, key_of, pairs, try_all
 from testbed.checkup.running import RunningCluster, json_output, namespace_of
 from testbed.cluster.identity import GATEWAY_INTERFACE, POD_INTERFACE_IN_POD
 from testbed.errors import RunError
@@ -27,14 +27,14 @@ class End:
 
 def check(cluster: RunningCluster) -> list[Finding]:
     """A fault for each interface of another MTU, and for each pair between which full packets are lost."""
-    small = ping_patiently({key_of(pair): (pair[0].namespace, pair[1].address) for pair in pairs(cluster)})
+    small = try_all({key_of(pair): (pair[0].namespace, pair[1].address) for pair in pairs(cluster)})
     size = str(cluster.state.config.pod_mtu_bytes - ICMP_HEADERS_BYTES)
     wanted = {
         key_of(pair): (pair[0].namespace, pair[1].address)
         for pair in pairs(cluster)
         if small[key_of(pair)].answered  # else it is no question of size
     }
-    full = ping_patiently(wanted, "-M", "do", "-s", size)
+    full = try_all(wanted, "-M", "do", "-s", size)
     return judge(_ends(cluster), full, cluster.state.config.pod_mtu_bytes, cluster.name)
 
 

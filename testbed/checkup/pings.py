@@ -61,7 +61,7 @@ def ping_all(wanted: Mapping[str, tuple[str, IPAddress]], *options: str) -> dict
     """Ping (namespace, address) pairs side by side, by any key."""
     running = {}
     for key, (namespace, address) in wanted.items():
-        argv = ["ping", "-n", "-q", "-W", "1", *options, str(address)]
+        argv = ["ping", "-n", "-q", *options, str(address)]
         with netns.entered(namespace):
             running[key] = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     found = {}
@@ -71,11 +71,9 @@ def ping_all(wanted: Mapping[str, tuple[str, IPAddress]], *options: str) -> dict
     return found
 
 
-def ping_patiently(wanted: Mapping[str, tuple[str, IPAddress]], *options: str) -> dict[str, Ping]:
-    """The same with one request, and where it is lost, with three more: a link may lose packets."""
-    found = ping_all(wanted, "-c", "1", *options)
-    again = {key: wanted[key] for key, ping in found.items() if not ping.answered}
-    return {**found, **ping_all(again, "-c", "3", "-i", "0.2", *options)}
+def try_all(wanted: Mapping[str, tuple[str, IPAddress]], *options: str) -> dict[str, Ping]:
+    """The same until an answer comes, or for a second: a link may lose packets."""
+    return ping_all(wanted, "-c", "1", "-i", "0.2", "-w", "1", *options)
 
 
 def parse_ping(said: str, status: int) -> Ping:

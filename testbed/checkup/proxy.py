@@ -28,10 +28,9 @@ def check(cluster: RunningCluster) -> list[Finding]:
             for kind in (SERVICE, ENDPOINT_SLICE)
         }
         names = [node.name for node in cluster.state.nodes]
-        found = judge(
-            cluster.state.config.proxy, runs_module(_MODULE), names, cluster.status(PROXY_STATUS_NAME), wanted
-        )
-        if found[0].state == "ok" or time.monotonic() > deadline:
+        running = runs_module(_MODULE)
+        found = judge(cluster.state.config.proxy, running, names, cluster.status(PROXY_STATUS_NAME), wanted)
+        if found[0].state == "ok" or not running or time.monotonic() > deadline:
             return found
         time.sleep(_AGAIN_S)
         cluster = RunningCluster(cluster.url, cluster.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from testbed.checkup.findings import Finding
-from testbed.checkup.pings import Ping, key_of, pairs, ping_patiently
+from testbed.checkup.pings import Ping, key_of, pairs, try_all
 from testbed.checkup.running import RunningCluster
 
 
@@ -14,7 +14,7 @@ def check(cluster: RunningCluster) -> list[Finding]:
     wanted = pairs(cluster)
     nodes = {key_of(pair): (pair[0].node.name, pair[1].node.node_ip) for pair in wanted}
     pods = {key_of(pair): (pair[0].namespace, pair[1].address) for pair in wanted}
-    node_pings, pod_pings = ping_patiently(nodes), ping_patiently(pods)
+    node_pings, pod_pings = try_all(nodes), try_all(pods)
     causes = {}
     for pair in wanted:
         key = key_of(pair)

@@ -54,17 +54,20 @@ def _connect(cluster: RunningCluster, node: str, port: ServicePort) -> Answer:
 
 
 def judge(answers: list[Answer], cluster: str) -> list[Finding]:
-    """What the connections came to."""
+    """What the connections came to; nodes from which a Service fails alike are named together."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for answer in answers:
+        if answer.error:
+            alike.setdefault((answer.service, answer.error, answer.cause), []).append(answer.node)
     found = [
         Finding(
             "services",
             "fault",
-            f"{answer.service} does not answer from node {answer.node}: {answer.error}",
-            answer.cause or "a trace finds nothing that stops it",
-            f"endpoints, plugin and proxy, above; testbed trace --name {cluster} node/{answer.node} {answer.service}",
+            f"{service} does not answer from {', '.join(nodes)}: {error}",
+            cause or "a trace finds nothing that stops it",
+            f"endpoints, plugin and proxy, above; testbed trace --name {cluster} node/{nodes[0]} {service}",
         )
-        for answer in answers
-        if answer.error
+        for (service, error, cause), nodes in alike.items()
     ]
     if found or not answers:
         return found

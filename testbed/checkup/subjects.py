@@ -49,6 +49,6 @@ def examine(url: str, name: str) -> list[Finding]:
     for subject, check in _CHECKS.items():
         try:
             found += check(cluster)
-        except RunError as error:
+        except (RunError, OSError) as error:
             found.append(Finding(subject, "fault", "cannot be looked at", str(error)))
     return found
