@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -13,8 +14,25 @@ import pytest
 
 from testbed.apiserver.server import ApiServer
 from testbed.cluster.store import Store
+from tests.kubectl import kubectls
 from tests.unit.cluster_objects import pod
 from tests.unit.local_pods import LocalPods
+
+
+def _kubectl_ways() -> list[object]:
+    """Every kubectl. Those from 1.30 on prefer WebSocket, and speak SPDY if they are told to; older ones always do."""
+    newest, *others = kubectls()
+    ways = [pytest.param((newest, "true"), id="websocket"), pytest.param((newest, "false"), id="spdy")]
+    return ways + [pytest.param((program, "true"), id=f"other{number}") for number, program in enumerate(others)]
+
+
+KUBECTL_WAYS = _kubectl_ways()
+
+
+def kubectl_environment(websockets: str) -> dict[str, str]:
+    """The variables for a kubectl that is given the server's URL."""
+    names = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS")
+    return {**os.environ, "KUBECONFIG": "/dev/null", **dict.fromkeys(names, websockets)}
 
 
 class Served:

@@ -7,7 +7,6 @@ import fcntl
 import gc
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -23,8 +22,9 @@ from kubernetes import client as kubernetes
 from kubernetes.stream import stream as kubernetes_stream
 
 from testbed.apiserver.streams.spdy_frames import Data, GoAway, Ping, RstStream, SynReply
+from tests.kubectl import kubectls
 from tests.unit.stream_clients import POD, Refused, SpdyClient, WebSocketClient, url
-from tests.unit.stream_server import Served, resources, served, wait_until
+from tests.unit.stream_server import KUBECTL_WAYS, Served, kubectl_environment, resources, served, wait_until
 
 __all__ = ["served"]
 
@@ -32,68 +32,59 @@ ECHO = [sys.executable, "-c", "import sys; print(sys.argv[1:]); print('bad', fil
 ALL = {"stdin": "true", "stdout": "true", "stderr": "true"}
 
 
-def kubectl(served: Served, *arguments: str, **options):
-    """Run the real kubectl; its protocol is its own choice, or that of the environment."""
-    program = shutil.which("kubectl")
-    assert program is not None, "install kubectl (Debian: kubernetes-client)"
-    environment = {**os.environ, "KUBECONFIG": "/dev/null", **options.pop("env", {})}
-    command = [program, "--server", served.url, *arguments]
-    return subprocess.run(command, capture_output=True, timeout=20, check=False, env=environment, **options)
+def kubectl(served: Served, way: tuple[Path, str], *arguments: str, **options):
+    """Run a real kubectl."""
+    command = [str(way[0]), "--server", served.url, *arguments]
+    return subprocess.run(
+        command, capture_output=True, timeout=20, check=False, env=kubectl_environment(way[1]), **options
+    )
 
 
-# kubectl from 1.30 on prefers WebSocket, and speaks SPDY when it is told to; before, it always does.
-PROTOCOLS = [
-    pytest.param({"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": text}, id=name)
-    for name, text in (("websocket", "true"), ("spdy", "false"))
-]
-
-
-@pytest.mark.parametrize("env", PROTOCOLS)
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
 class TestKubectl:
-    def test_arguments_outputs_and_exit_status(self, served, env):
-        done = kubectl(served, "exec", "web", "--", *ECHO, "x" * 20_000, env=env)
+    def test_arguments_outputs_and_exit_status(self, served, way):
+        done = kubectl(served, way, "exec", "web", "--", *ECHO, "x" * 20_000)
         assert done.returncode == 7
         assert done.stdout.decode() == f"{['a b', '*', 'x' * 20_000]}\n"
         assert done.stderr.decode() == "bad\ncommand terminated with exit code 7\n"
 
-    def test_large_input_comes_back_whole(self, served, env):
+    def test_large_input_comes_back_whole(self, served, way):
         data = os.urandom(10_000_000)
-        done = kubectl(served, "exec", "-i", "web", "--", "cat", env=env, input=data)
+        done = kubectl(served, way, "exec", "-i", "web", "--", "cat", input=data)
         assert done.returncode == 0, done.stderr
         assert done.stdout == data
 
-    def test_a_program_that_does_not_read_its_input(self, served, env):
-        done = kubectl(served, "exec", "-i", "web", "--", "true", env=env, input=bytes(3_000_000))
+    def test_a_program_that_does_not_read_its_input(self, served, way):
+        done = kubectl(served, way, "exec", "-i", "web", "--", "true", input=bytes(3_000_000))
         assert done.returncode == 0, done.stderr
 
-    def test_a_program_that_does_not_exist(self, served, env):
-        done = kubectl(served, "exec", "web", "--", "no-such-program", env=env)
+    def test_a_program_that_does_not_exist(self, served, way):
+        done = kubectl(served, way, "exec", "web", "--", "no-such-program")
         assert done.returncode == 1
         assert b"error executing command in container" in done.stderr
         assert b"no-such-program" in done.stderr
 
-    def test_a_program_ended_by_a_signal(self, served, env):
-        done = kubectl(served, "exec", "web", "--", "sh", "-c", "kill -TERM $$", env=env)
+    def test_a_program_ended_by_a_signal(self, served, way):
+        done = kubectl(served, way, "exec", "web", "--", "sh", "-c", "kill -TERM $$")
         assert done.returncode == 128 + signal.SIGTERM
 
-    def test_files_are_copied_both_ways(self, served, env, tmp_path):
+    def test_files_are_copied_both_ways(self, served, way, tmp_path):
         (tmp_path / "from").write_bytes(os.urandom(100_000))
         place = str(tmp_path)[1:]
-        done = kubectl(served, "cp", f"{tmp_path}/from", f"web:/{place}/to", "-c", "main", env=env)
+        done = kubectl(served, way, "cp", f"{tmp_path}/from", f"web:/{place}/to", "-c", "main")
         assert done.returncode == 0, done.stderr
-        back = kubectl(served, "cp", f"web:/{place}/to", f"{tmp_path}/back", "-c", "main", env=env)
+        back = kubectl(served, way, "cp", f"web:/{place}/to", f"{tmp_path}/back", "-c", "main")
         assert back.returncode == 0, back.stderr
         assert (tmp_path / "back").read_bytes() == (tmp_path / "from").read_bytes()
 
 
-@pytest.mark.parametrize("env", PROTOCOLS)
-def test_kubectl_with_a_terminal(served, env):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_kubectl_with_a_terminal(served, way):
     """kubectl exec -it on a pseudoterminal of its own: its size, a change of it, the controlling terminal, Ctrl-C."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
-    program = shutil.which("kubectl")
-    command = [program, "--server", served.url, "exec", "-it", "web", "--", "sh"]
-    environment = {**os.environ, "KUBECONFIG": "/dev/null", "PS1": "ready> ", **env}
+    command = [str(way[0]), "--server", served.url, "exec", "-it", "web", "--", "sh"]
+    environment = kubectl_environment(way[1])
     with subprocess.Popen(
         ["setsid", "--ctty", *command], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as run:
@@ -286,12 +277,13 @@ def test_protocols_that_are_not_shared_are_refused(served):
         SpdyClient(served.port, path, "")
     with pytest.raises(Refused, match="400"):
         WebSocketClient(served.port, path, "v9.channel.k8s.io")
-    assert b"missing upgrade headers" in kubectl(served, "get", "--raw", path).stderr
+    assert b"missing upgrade headers" in kubectl(served, (kubectls()[0], "true"), "get", "--raw", path).stderr
 
 
-def test_a_container_that_does_not_run(served):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_a_container_that_does_not_run(served, way):
     served.pods.run("web", ["true"]).wait()
-    done = kubectl(served, "exec", "web", "--", "true")
+    done = kubectl(served, way, "exec", "web", "--", "true")
     assert done.returncode == 1
     assert b'container not found ("main")' in done.stderr
 

@@ -6,13 +6,13 @@ import base64
 import gc
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from kubernetes import client as kubernetes
@@ -21,7 +21,7 @@ from kubernetes.stream import portforward
 from testbed.apiserver.streams.spdy_frames import Data, FrameReader, FrameWriter, Ping, RstStream, SynReply, SynStream
 from testbed.cluster.kinds import POD
 from tests.unit.stream_clients import Refused, SpdyClient, WebSocketClient, url
-from tests.unit.stream_server import Served, resources, served, wait_until
+from tests.unit.stream_server import KUBECTL_WAYS, Served, kubectl_environment, resources, served, wait_until
 
 __all__ = ["served"]
 
@@ -96,13 +96,11 @@ def there_and_back(port: int, data: bytes) -> bytes:
 
 
 @contextmanager
-def kubectl_forward(served: Served, port: int, websocket: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def kubectl_forward(served: Served, port: int, way: tuple[Path, str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A running kubectl port-forward; the port that it has chosen on this side."""
-    program = shutil.which("kubectl")
-    assert program is not None, "install kubectl (Debian: kubernetes-client)"
-    command = [program, "--server", served.url, "port-forward", "--address", "127.0.0.1", "pod/web", f":{port}"]
-    environment = {**os.environ, "KUBECONFIG": "/dev/null", "KUBECTL_PORT_FORWARD_WEBSOCKETS": websocket}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as running:
+    command = [str(way[0]), "--server", served.url, "port-forward", "--address", "127.0.0.1", "pod/web", f":{port}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=kubectl_environment(way[1]), **pipes) as running:
         try:
             assert running.stdout is not None
             line = running.stdout.readline().decode()
@@ -113,12 +111,12 @@ def kubectl_forward(served: Served, port: int, websocket: str) -> Iterator[tuple
             running.kill()
 
 
-@pytest.mark.parametrize("websocket", ["true", "false"])
-def test_kubectl(served, echo, websocket):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_kubectl(served, echo, way):
     """Several connections at once, each with much data both ways and its own end; nothing is left behind."""
     gc.collect()
     before = resources()
-    with kubectl_forward(served, echo.port, websocket) as (port, _), ThreadPoolExecutor(4) as pool:
+    with kubectl_forward(served, echo.port, way) as (port, _), ThreadPoolExecutor(4) as pool:
         assert there_and_back(port, b"first") == b"firstbye"
         sent = [LARGE, LARGE[::-1], b"", LARGE[:70_000]]
         assert list(pool.map(there_and_back, [port] * 4, sent)) == [data + b"bye" for data in sent]
@@ -131,9 +129,9 @@ def test_kubectl(served, echo, websocket):
     wait_until(lambda: resources() <= before)
 
 
-@pytest.mark.parametrize("websocket", ["true", "false"])
-def test_kubectl_is_told_that_nobody_listens(served, silent_port, websocket):
-    with kubectl_forward(served, silent_port, websocket) as (port, running):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_kubectl_is_told_that_nobody_listens(served, silent_port, way):
+    with kubectl_forward(served, silent_port, way) as (port, running):
         assert there_and_back(port, b"x") == b""
         assert running.stderr is not None
         line = running.stderr.readline().decode()

@@ -6,7 +6,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from testbed.apiserver.streams.log_lines import LogReader
 from testbed.apiserver.streams.log_options import LogOptions
 from testbed.cluster.kinds import POD
 from tests.unit.stream_clients import SpdyClient, WebSocketClient, url
-from tests.unit.stream_server import Served, served, wait_until
+from tests.unit.stream_server import KUBECTL_WAYS, Served, kubectl_environment, served, wait_until
 
 __all__ = ["served"]
 
@@ -189,36 +188,34 @@ def test_following_ends_with_the_limit_and_with_the_client(served):
 # By kubectl and the Python client
 
 
-def kubectl(served: Served, *arguments: str) -> subprocess.Popen[bytes]:
-    program = shutil.which("kubectl")
-    assert program is not None, "install kubectl (Debian: kubernetes-client)"
-    environment = {**os.environ, "KUBECONFIG": "/dev/null"}
-    return subprocess.Popen([program, "--server", served.url, *arguments], stdout=subprocess.PIPE, env=environment)
+def kubectl(served: Served, way: tuple[Path, str], *arguments: str) -> subprocess.Popen[bytes]:
+    command = [str(way[0]), "--server", served.url, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=kubectl_environment(way[1]))
 
 
-def test_kubectl_logs(served):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_kubectl_logs(served, way):
     write(served, "one\ntwo\n")
     run = served.pods.run("web", ["sleep", "1000"])
-    with kubectl(served, "logs", "-f", "web", "--tail=1") as following:
+    with kubectl(served, way, "logs", "-f", "web", "--tail=1") as following:
         assert following.stdout is not None
         assert following.stdout.readline() == b"two\n"
         write(served, "three\n")
         assert following.stdout.readline() == b"three\n"
         run.kill()
         assert following.wait(10) == 0
-    with kubectl(served, "logs", "web", "--since=1h", "--timestamps", "--limit-bytes=1000") as once:
+    with kubectl(served, way, "logs", "web", "--since=1h", "--timestamps", "--limit-bytes=1000") as once:
         assert once.stdout is not None
         assert [line.split()[1] for line in once.stdout] == [b"one", b"two", b"three"]
 
 
-def test_kubectl_attach(served):
+@pytest.mark.parametrize("way", KUBECTL_WAYS)
+def test_kubectl_attach(served, way):
     served.pods.times = [(0, NOON)]
     write(served, "before\n")
-    run = served.pods.run("web", ["sleep", "1000"])
-    with kubectl(served, "attach", "web") as attached:
+    run = served.pods.run("web", ["sh", "-c", "while sleep 0.1; do echo after; done"])
+    with kubectl(served, way, "attach", "web") as attached:
         assert attached.stdout is not None
-        wait_until(open_logs)
-        write(served, "after\n")
         assert attached.stdout.readline() == b"after\n"
         run.kill()
         assert attached.wait(10) == 0

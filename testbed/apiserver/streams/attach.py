@@ -36,6 +36,9 @@ def answer_attach(exchange: Exchange, server: ApiServer, target: Target) -> None
         raise BadRequest(f'container not found ("{container}")')
     run = Run(pods, namespace, name, container, previous=False)
     with run.log:
+        times = run.times()
+        if times and times[0][1] < time.time() - _JUST_BEGUN_S:
+            run.log.seek(0, 2)
         console = pods.console(namespace, name, container) if "stdin" in options.names else None
         client, remote, early = begin(exchange, options)
         attached = _Attached(client, remote, run, console)
@@ -56,9 +59,6 @@ class _Attached:
         self._input = bytearray()
         self._input_ended = False
         self._sizes = TerminalSizes()
-        times = run.times()
-        if times and times[0][1] < time.time() - _JUST_BEGUN_S:
-            run.log.seek(0, 2)
 
     def serve(self, early: bytes) -> None:
         """Until one of the two ends. Raises ProtocolError."""
