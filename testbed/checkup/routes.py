@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 
-from testbed.checkup.findings import Finding
+from testbed.checkup.findings import Finding, exec_command
 from testbed.checkup.running import RunningCluster, json_output
 from testbed.cluster.identity import GATEWAY_INTERFACE, VIRTUAL_NEXT_HOP
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.values import ClusterState
+from testbed.cluster.values import ClusterState, IPAddress
 from testbed.trace.places import Places
 
 _SHOW = ["ip", "-j", "route", "show"]
@@ -24,10 +25,10 @@ def check(cluster: RunningCluster) -> list[Finding]:
         and not any(one.kind == "bridge" for one in cluster.kernel.interfaces(name).values())
     ]
     tables = {name: json_output(name, _SHOW) for name in (*(node.name for node in cluster.state.nodes), *routers)}
-    return judge(cluster.state, tables)
+    return judge(cluster.state, tables, cluster.name)
 
 
-def judge(state: ClusterState, tables: Mapping[str, Iterable[JsonObject]]) -> list[Finding]:
+def judge(state: ClusterState, tables: Mapping[str, Sequence[JsonObject]], cluster: str) -> list[Finding]:
     """What is missing in the main tables of the nodes and routers, by name, as ``ip -j route`` shows them."""
     found = []
     count = 0
@@ -47,7 +48,7 @@ def judge(state: ClusterState, tables: Mapping[str, Iterable[JsonObject]]) -> li
             what = f"{name} does not route {destination}" + (
                 f" ({_owner(state, destination)})" if not into_bridge else ""
             )
-            found.append(Finding("routes", "fault", what, evidence, _remedy(name, destination, into_bridge)))
+            found.append(Finding("routes", "fault", what, evidence, _remedy(state, name, table, destination, cluster)))
     return found or [Finding("routes", "ok", f"routes that are there: {count}; nodes and routers: {len(tables)}")]
 
 
@@ -68,9 +69,24 @@ def _owner(state: ClusterState, destination: str) -> str:
     return next(f"the pods of {node.name}" for node in state.nodes if str(node.pod_cidr) == destination)
 
 
-def _remedy(name: str, destination: str, into_bridge: bool) -> str:
-    if into_bridge:
-        way = f"via {VIRTUAL_NEXT_HOP} dev {GATEWAY_INTERFACE} onlink"
+def _remedy(state: ClusterState, name: str, table: Iterable[JsonObject], destination: str, cluster: str) -> str:
+    owner = next((node for node in state.nodes if str(node.pod_cidr) == destination), None)
+    argv = ["ip", "route", "replace", destination]
+    if owner is None:
+        argv += ["via", VIRTUAL_NEXT_HOP, "dev", GATEWAY_INTERFACE, "onlink"]
     else:
-        way = "via the next router or the node's own address"
-    return f"in {name}: ip route replace {destination} {way}"
+        argv += _way_to(owner.node_ip, table)
+    return (
+        exec_command(cluster, f"node/{name}", *argv) if name in state.node_by_name else f"in {name}: {' '.join(argv)}"
+    )
+
+
+def _way_to(address: IPAddress, table: Iterable[JsonObject]) -> list[str]:
+    """The next hop by which an address is reached: pods are where their node is."""
+    ways = {ip_network(str(route["dst"]).replace("default", "0.0.0.0/0")): route for route in table if "dst" in route}
+    fitting = [prefix for prefix in ways if address in prefix]
+    if not fitting:
+        return ["via", str(address)]
+    route = ways[max(fitting, key=lambda prefix: prefix.prefixlen)]
+    hop = (route.get("nexthops") or [route])[0]
+    return ["via", str(hop.get("gateway", address)), "dev", str(hop.get("dev"))]

@@ -86,13 +86,28 @@ def test_each_route_that_the_mode_needs_is_looked_for(mode: Mode) -> None:
     table: list[dict[str, Any]] = [{"dst": str(one), **by_bridge} for one in bridged]
     if mode == "routed":
         table.append({"dst": str(known.nodes[1].pod_cidr), "gateway": "192.168.1.12", "dev": "n1-eth0"})
-    assert said(routes.judge(known, {"n1": table})) == []
+    assert said(routes.judge(known, {"n1": table}, "lab")) == []
     for number, route in enumerate(table):
         without = [*table[:number], *table[number + 1 :]]
-        assert f"n1 does not route {route['dst']}" in said(routes.judge(known, {"n1": without}))[0]
-        assert len(said(routes.judge(known, {"n1": [*without, {"dst": route["dst"], "type": "blackhole"}]}))) == 1
+        assert f"n1 does not route {route['dst']}" in said(routes.judge(known, {"n1": without}, "lab"))[0]
+        assert (
+            len(said(routes.judge(known, {"n1": [*without, {"dst": route["dst"], "type": "blackhole"}]}, "lab"))) == 1
+        )
     # A router carries pods' packets in routed mode only.
-    assert len(said(routes.judge(known, {"leaf1": []}))) == (2 if mode == "routed" else 0)
+    assert len(said(routes.judge(known, {"leaf1": []}, "lab"))) == (2 if mode == "routed" else 0)
+
+
+def test_a_missing_route_is_brought_back_by_the_way_to_the_node() -> None:
+    known = state("routed")
+    pods = known.nodes[1].pod_cidr
+    default = {"dst": "default", "nexthops": [{"gateway": "192.0.2.1", "dev": "n1-eth0"}, {"gateway": "192.0.2.3"}]}
+    for table, way in (
+        ([default], "via 192.0.2.1 dev n1-eth0"),
+        ([default, {"dst": "192.168.1.0/24", "dev": "n1-eth0"}], "via 192.168.1.12 dev n1-eth0"),
+        ([{"dst": "203.0.113.7", "dev": "x"}], "via 192.168.1.12"),
+    ):
+        remedies = [one.remedy for one in routes.judge(known, {"n1": table}, "lab")]
+        assert f"testbed exec --name lab node/n1 -- ip route replace {pods} {way}" in remedies
 
 
 def test_unreachable_pods_are_told_from_an_unreachable_node() -> None:
