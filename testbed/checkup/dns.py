@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 
 from testbed.checkup.findings import Finding, exec_command
@@ -13,11 +14,13 @@ from testbed.cluster.identity import DNS_INDEX, DNS_NAME, DNS_NAMESPACE
 from testbed.cluster.kinds import SERVICE
 from testbed.cluster.objects import object_name, object_namespace
 from testbed.cluster.pod_facts import is_ready
+from testbed.cluster.values import PodNetwork
 from testbed.network.place import Place
 
 _NAME = f"{DNS_NAME}.{DNS_NAMESPACE}.svc.{CLUSTER_DOMAIN}"
 # Beyond so many pods the files of the others are not read.
 _MOST_FILES = 50
+_TIMEOUT_S = 20
 
 
 def check(cluster: RunningCluster) -> list[Finding]:
@@ -37,18 +40,22 @@ def check(cluster: RunningCluster) -> list[Finding]:
     for pod in asking[:1] if any(servers) else ():
         argv = ["kdig", "+time=1", "+retry=1", f"@{address}", _NAME, "A"]
         answers[pod.key] = output(namespace_of(pod), argv)
-    files = {}
-    for pod in asking[:_MOST_FILES]:
-        try:
-            place = Place(namespace_of(pod), pod.name, of_pod=True)
-            files[pod.key] = output(namespace_of(pod), place.command(["cat", "/etc/resolv.conf"]))
-        except OSError:
-            continue  # it has no namespaces of its own any more
+    files = {pod.key: text for pod in asking[:_MOST_FILES] if (text := _resolv_conf(pod)) is not None}
     return judge(servers, answers, files, address, cluster.name)
 
 
 def _asks_cluster(pod: Mapping[str, Mapping[str, object]]) -> bool:
     return (pod["spec"].get("dnsPolicy") or "ClusterFirst") == "ClusterFirst"
+
+
+def _resolv_conf(pod: PodNetwork) -> str | None:
+    """A pod's file as its programs see it; None when it cannot be read, as in a pod that is just ending."""
+    try:
+        command = Place(namespace_of(pod), pod.name, of_pod=True).command(["cat", "/etc/resolv.conf"])
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def judge(

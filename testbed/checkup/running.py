@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from testbed.cluster.client import ApiClient, Selection
 from testbed.cluster.identity import STATUS_NAMESPACE, pod_namespace, switch_namespace
-from testbed.cluster.kinds import CONFIG_MAP, NODE, POD, Kind
-from testbed.cluster.objects import JsonObject, object_name, pod_key
+from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE, Kind
+from testbed.cluster.objects import JsonObject, object_name, pod_key, resource_version
 from testbed.cluster.pod_facts import condition, is_active, is_ready
 from testbed.cluster.values import ClusterState, NodeNetwork, PodNetwork
 from testbed.cluster.view import STATE_KINDS
@@ -23,6 +23,7 @@ from testbed.trace import Cluster, Request, trace
 from testbed.trace.kernel import Kernel
 
 _TIMEOUT_S = 20
+_LIVELY = (POD, SERVICE, ENDPOINT_SLICE)
 
 
 class RunningCluster:
@@ -42,6 +43,11 @@ class RunningCluster:
         if kind not in self._objects:
             self._objects[kind] = self._api.list(Selection(kind)).items
         return self._objects[kind]
+
+    def has_changed(self) -> bool:
+        """Whether pods or Services are others now than when they were read: what was seen may not fit together."""
+        later = RunningCluster(self.url, self.name)
+        return any(_versions(self.objects(kind)) != _versions(later.objects(kind)) for kind in _LIVELY)
 
     @cached_property
     def known(self) -> Cluster:
@@ -92,6 +98,10 @@ class RunningCluster:
             if way is not None and way.delivered is None:
                 return "; ".join(f"{direction}{end.fate} at {end.place}: {end.reason}" for end in way.ends)
         return traced.request.delivered.reason if traced.request.delivered else ""
+
+
+def _versions(objects: Iterable[JsonObject]) -> dict[str, int]:
+    return {wire["metadata"]["uid"]: resource_version(wire) for wire in objects}
 
 
 def is_lost(node: JsonObject) -> bool:

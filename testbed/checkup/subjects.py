@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from testbed.checkup import (
@@ -18,7 +19,7 @@ from testbed.checkup import (
     service_answers,
     tunnel,
 )
-from testbed.checkup.findings import Finding
+from testbed.checkup.findings import Finding, faults
 from testbed.checkup.running import RunningCluster
 from testbed.errors import RunError
 
@@ -38,13 +39,31 @@ _CHECKS: dict[str, Callable[[RunningCluster], list[Finding]]] = {
 }
 
 
+# So long a cluster in which pods come and go is looked at again, until it stands still for a look.
+_REST_S = 15.0
+
+
 def examine(url: str, name: str) -> list[Finding]:
     """Everything there is to say of the cluster ``name`` whose API is at ``url``; to be called inside its box.
 
-    A check that cannot look says so as a fault. Raises StateError when the objects describe no network, and what
-    :class:`testbed.cluster.client.ApiClient` raises.
+    A check that cannot look says so as a fault. Faults in a cluster that does not come to rest are told with a warning.
+    Raises StateError when the objects describe no network, and what :class:`testbed.cluster.client.ApiClient` raises.
     """
-    cluster = RunningCluster(url, name)
+    deadline = time.monotonic() + _REST_S
+    while True:
+        cluster = RunningCluster(url, name)
+        found = _look(cluster)
+        if not faults(found) or not cluster.has_changed():
+            return found
+        if time.monotonic() > deadline:
+            what = "pods or Services changed during each look: a fault may be a change that is under way"
+            return [
+                Finding("cluster", "info", what, "", "look again when it is at rest: kubectl get pods -A -w"),
+                *found,
+            ]
+
+
+def _look(cluster: RunningCluster) -> list[Finding]:
     found: list[Finding] = []
     for subject, check in _CHECKS.items():
         try:
