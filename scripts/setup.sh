@@ -23,6 +23,7 @@ needs=(
   "/usr/sbin/knotd knot"
   "/usr/bin/curl curl"
   "/usr/bin/kubectl kubernetes-client"
+  "/usr/bin/chromium chromium"
 )
 
 step() { printf '\033[1m==>\033[0m %s\n' "$*"; }
