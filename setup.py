@@ -10,7 +10,10 @@ setup(
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["testbed*", "controllers*", "topologies*"]),
     include_package_data=True,
-    package_data={"testbed": ["**/*.j2", "**/*.json", "**/*.yaml", "**/*.conf", "**/*.lua", "**/*.html", "**/*.css", "**/*.js", "**/py.typed"]},
+    package_data={
+        "testbed": [f"**/*.{ending}" for ending in ("css", "conf", "html", "j2", "js", "json", "lua", "yaml")]
+        + ["**/py.typed"]
+    },
     install_requires=[
         "click>=8.1",
         "cryptography>=42",
