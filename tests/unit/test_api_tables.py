@@ -12,7 +12,13 @@ from testbed.apiserver.tables.table import TableForm
 from testbed.cluster.kinds import KINDS, kind_of
 from testbed.cluster.status import BadRequest
 
-HOUR_AGO = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
+NOW = 1_795_200_000.0
+HOUR_AGO = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW - 3600))
+
+
+@pytest.fixture(autouse=True)
+def _at_that_time(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 def obj(api_version, kind, name="a", **parts):
