@@ -152,6 +152,37 @@ def test_mounts_stay_within_their_volumes(tmp_path: Path) -> None:
         make_volumes(pod({}, volumes=[{"name": "n", "nfs": {}}]), tmp_path, lookup)
 
 
+def test_the_machines_disk_is_only_read_and_what_it_lacks_is_the_nodes_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.network.pods.volumes.BOXES_OWN", tmp_path / "box")
+    monkeypatch.setattr("testbed.network.pods.volumes.NODE_FILES", tmp_path / "box" / "node-files")
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    missing = tmp_path / "nowhere" / "data"
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("there", "own")]
+    wire = pod(
+        {"volumeMounts": mounts},
+        nodeName="n1",
+        volumes=[
+            {"name": "there", "hostPath": {"path": str(machine), "type": "Directory"}},
+            {"name": "own", "hostPath": {"path": str(missing), "type": "DirectoryOrCreate"}},
+        ],
+    )
+    make_volumes(wire, tmp_path / "pod", lookup)
+    (container,) = wire["spec"]["containers"]
+    own = tmp_path / "box" / "node-files" / "n1" / str(missing).lstrip("/")
+    assert container_mounts(wire, container, tmp_path / "pod", {}) == [
+        (str(machine), "/there", True),
+        (str(own), "/own", False),
+    ]
+    assert own.is_dir() and not missing.parent.exists()
+    mounts[0]["subPath"] = "new"
+    with pytest.raises(CannotMount, match="can only be read"):
+        container_mounts(wire, container, tmp_path / "pod", {})
+    assert not (machine / "new").exists()
+
+
 def test_ports_of_the_node_are_rules_of_its_kernel() -> None:
     ports = [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]
     found = host_ports(pod({"ports": [*ports, {"containerPort": 81}]}))

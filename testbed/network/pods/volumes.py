@@ -26,7 +26,10 @@ from testbed.network.pods.environment import (
 )
 from testbed.spec.images import expanded
 
-CLAIMS = Path("/run/claims")
+BOXES_OWN = Path("/run")
+CLAIMS = BOXES_OWN / "claims"
+# What pods write to their nodes' own disks, a folder a node.
+NODE_FILES = BOXES_OWN / "node-files"
 _WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
 _DATA = "..data"
 
@@ -67,10 +70,11 @@ def container_mounts(
             raise CannotMount(f'volume "{mount["name"]}" is not one of the pod\'s')
         source = _source(pod, volume, folder)
         sub_path = mount.get("subPath") or expanded(mount.get("subPathExpr") or "", variables)
+        is_machines = "hostPath" in volume and _is_machines(source)
         if sub_path:
-            source = _below(source, sub_path)
+            source = _below(source, sub_path, may_make=not is_machines)
         target = os.path.normpath(f"/{mount['mountPath'].lstrip('/')}")
-        read_only = bool(mount.get("readOnly")) or any(kind in volume for kind in _WRITTEN)
+        read_only = bool(mount.get("readOnly")) or is_machines or any(kind in volume for kind in _WRITTEN)
         mounts.append((str(source), target, read_only))
     return sorted(mounts, key=lambda entry: entry[1].count("/"))
 
@@ -101,7 +105,7 @@ def _make(pod: JsonObject, volume: JsonObject, folder: Path, lookup: Lookup) -> 
         place.mkdir(parents=True, exist_ok=True)
         _publish(place, dict(_files(pod, volume, lookup)))
     elif "hostPath" in volume:
-        _check_host_path(volume["hostPath"])
+        _make_host_path(pod, volume["hostPath"])
     elif "persistentVolumeClaim" in volume or "ephemeral" in volume or "emptyDir" in volume:
         source = _source(pod, volume, folder)
         source.mkdir(parents=True, exist_ok=True)
@@ -113,18 +117,20 @@ def _make(pod: JsonObject, volume: JsonObject, folder: Path, lookup: Lookup) -> 
 
 def _source(pod: JsonObject, volume: JsonObject, folder: Path) -> Path:
     if "hostPath" in volume:
-        return Path(volume["hostPath"]["path"])
+        return _host_path(pod, volume["hostPath"])
     if "persistentVolumeClaim" in volume:
         return CLAIMS / object_namespace(pod) / str(volume["persistentVolumeClaim"]["claimName"])
     return folder / str(volume["name"])
 
 
-def _below(source: Path, sub_path: str) -> Path:
+def _below(source: Path, sub_path: str, may_make: bool) -> Path:
     """A path within a volume. What is not there is made, as a folder. Raises CannotMount for one that leads out."""
     if PurePosixPath(sub_path).is_absolute() or ".." in PurePosixPath(sub_path).parts:
         raise CannotMount(f"subPath {sub_path} leads out of the volume")
     path = source / sub_path
     if not path.exists():
+        if not may_make:
+            raise CannotMount(f"subPath {sub_path} is not there, and the machine's disk can only be read")
         path.mkdir(parents=True, exist_ok=True)
     # A link (as in volumes of ConfigMaps) is followed now: such a mount does not follow later versions.
     real = path.resolve()
@@ -133,15 +139,29 @@ def _below(source: Path, sub_path: str) -> Path:
     return real
 
 
-def _check_host_path(wanted: JsonObject) -> None:
-    path, kind = Path(wanted["path"]), wanted.get("type") or ""
-    if kind == "DirectoryOrCreate":
-        path.mkdir(parents=True, exist_ok=True)
-    elif kind == "FileOrCreate":
-        path.touch(exist_ok=True)
-    tests = {"Directory": path.is_dir, "File": path.is_file, "Socket": path.is_socket}
-    if not tests.get(kind, path.exists)():
-        raise NotConfigured(f"hostPath type check failed: {path} is not a {kind.lower() or 'path'}")
+def _host_path(pod: JsonObject, wanted: JsonObject) -> Path:
+    """A path on the disk of the pod's node: the machine's where it has it, else one that only the node has."""
+    path = Path(os.path.normpath(f"/{wanted['path'].lstrip('/')}"))
+    return path if path.exists() else NODE_FILES / pod["spec"]["nodeName"] / path.relative_to("/")
+
+
+def _is_machines(path: Path) -> bool:
+    """Whether it is a part of the machine's own disk, which pods may only read."""
+    return not path.is_relative_to(BOXES_OWN)
+
+
+def _make_host_path(pod: JsonObject, wanted: JsonObject) -> None:
+    path, kind = _host_path(pod, wanted), wanted.get("type") or ""
+    if not path.exists():
+        if kind in ("", "DirectoryOrCreate"):
+            path.mkdir(parents=True, exist_ok=True)
+        elif kind == "FileOrCreate":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    expected = {"Directory": Path.is_dir, "DirectoryOrCreate": Path.is_dir, "File": Path.is_file}
+    expected |= {"FileOrCreate": Path.is_file, "Socket": Path.is_socket, "CharDevice": Path.is_char_device}
+    if not expected.get(kind, Path.exists)(path):
+        raise NotConfigured(f"hostPath type check failed: {wanted['path']} is not a {kind.lower() or 'path'}")
 
 
 def _files(pod: JsonObject, volume: JsonObject, lookup: Lookup) -> Iterator[tuple[str, tuple[bytes, int]]]:
