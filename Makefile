@@ -15,7 +15,7 @@ demo: setup ## measure overlay against routed and print the result
 	@$(BIN)/testbed run experiments/overlay_vs_routed.yaml
 
 test: setup check ## every test: unit, golden, property, dataplane
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -q # on 2 processors: half of the time a test waits
 
 check: setup ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -21,6 +21,7 @@ needs=(
   "/usr/bin/busybox busybox"
   "/usr/bin/unshare util-linux"
   "/usr/sbin/knotd knot"
+  "/usr/bin/kdig knot-dnsutils"
   "/usr/bin/curl curl"
   "/usr/bin/kubectl kubernetes-client"
   "/usr/bin/chromium chromium"

@@ -35,7 +35,8 @@ def hosts_file(pod: JsonObject, node_text: str) -> str:
     ]
     if uses_host_network(pod):
         return node_text + "".join(aliases)
-    lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    # A kubelet calls ::1 localhost, too. The cluster's programs listen on IPv4 only, and BusyBox tries one address only.
+    lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tip6-localhost ip6-loopback"]
     names = [pod_hostname(pod)]
     if pod["spec"].get("subdomain"):
         domain = f"{pod['spec']['subdomain']}.{object_namespace(pod)}.svc.{CLUSTER_DOMAIN}"

@@ -25,7 +25,7 @@ def test_the_hosts_file_names_the_pod_and_its_aliases() -> None:
     text = hosts_file(pod(hostAliases=[{"ip": "10.1.2.3", "hostnames": ["db", "db.example"]}]), "")
     assert text.splitlines()[1:] == [
         "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost ip6-loopback",
+        "::1\tip6-localhost ip6-loopback",
         "10.244.0.2\tweb-0",
         "10.1.2.3\tdb\tdb.example",
     ]
