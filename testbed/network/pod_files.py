@@ -35,7 +35,7 @@ def hosts_file(pod: JsonObject, node_text: str) -> str:
     ]
     if uses_host_network(pod):
         return node_text + "".join(aliases)
-    # A kubelet calls ::1 localhost, too. The cluster's programs listen on IPv4 only, and BusyBox tries one address only.
+    # A kubelet calls ::1 localhost, too. Programs here listen on IPv4 only, and BusyBox tries one address only.
     lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tip6-localhost ip6-loopback"]
     names = [pod_hostname(pod)]
     if pod["spec"].get("subdomain"):
