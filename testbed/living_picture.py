@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from testbed.apiserver.tables.pods import summary
-from testbed.cluster.endpoint_slices import is_ready
 from testbed.cluster.kinds import ENDPOINT_SLICE, EVENT, NODE, POD, SERVICE
 from testbed.cluster.objects import JsonObject, natural_key, object_name, object_namespace
+from testbed.cluster.pod_facts import condition, is_ready
+from testbed.cluster.services import SERVICE_NAME_LABEL
 from testbed.cluster.status import BadRequest
 from testbed.errors import TestbedError
 from testbed.network.graph_layout import place
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from testbed.network.testbed import Testbed
 
 _SHOWN_EVENTS = 40
-_SERVICE_NAME = "kubernetes.io/service-name"
 
 
 class LivingPicture:
@@ -105,10 +105,8 @@ def shape_text(shaping: Shaping) -> str:
 
 def node_facts(node: JsonObject) -> dict[str, Any]:
     """A Node in brief."""
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    ready = next((each["status"] for each in conditions if each["type"] == "Ready"), "Unknown")
     return {
-        "ready": ready == "True",
+        "ready": condition(node, "Ready").get("status") == "True",
         "schedulable": not node["spec"].get("unschedulable", False),
         "podCIDR": node["spec"].get("podCIDR", ""),
     }
@@ -132,7 +130,7 @@ def service_facts(services: Iterable[JsonObject], slices: Iterable[JsonObject]) 
     """Services in brief, with the pods (or addresses) that are ready behind them."""
     endpoints: dict[tuple[str, str], list[str]] = defaultdict(list)
     for piece in slices:
-        service = (piece["metadata"].get("labels") or {}).get(_SERVICE_NAME, "")
+        service = (piece["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL, "")
         for endpoint in piece.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready", True):
                 named = (endpoint.get("targetRef") or {}).get("name") or endpoint["addresses"][0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest
+from testbed.cluster.timestamps import timestamp
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 
@@ -138,7 +138,7 @@ def _value(value: Any, kind: str, depth: int) -> Any:
 def _time(value: bytes) -> str | None:
     parts = dict(_fields(value))
     seconds = _value(parts.get(1, 0), "int64", 0)
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else None
+    return timestamp(seconds) if seconds else None
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -12,7 +12,7 @@ from testbed.apiserver.paths import Target
 from testbed.apiserver.pod_checks import pod_change_problems, pod_problems
 from testbed.cluster import kinds
 from testbed.cluster.defaulting import set_defaults
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, without_nulls
 from testbed.cluster.schemas import FieldPath, field_text, kind_schema, schema_name, schema_problems
 from testbed.cluster.status import BadRequest, Conflict, NotFound, invalid
 from testbed.cluster.store import Store
@@ -114,7 +114,7 @@ class Writer:
     def _complete(self, wire: JsonObject, old: JsonObject | None) -> JsonObject:
         """The object with Kubernetes' defaults, if its schema lets it pass. Raises Invalid, with all that is wrong."""
         kind = self._target.kind
-        wire = _without_nulls(wire)
+        wire = without_nulls(wire)
         set_defaults(kind, wire)
         # What an object had before need not be mended by whoever changes something else.
         before = {} if old is None else {p.path: p.message for p in schema_problems(old, schema_name(kind))}
@@ -166,15 +166,6 @@ def dry_run(exchange: Exchange) -> bool:
     if wanted not in ("", "All"):
         raise BadRequest(f"dryRun {wanted!r} is not supported; use All")
     return wanted == "All"
-
-
-def _without_nulls(value: Any) -> Any:
-    """A copy in which what is null is not there, as in Kubernetes; entries of lists stay, to be refused."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
-    return value
 
 
 def _quoted(text: str) -> str:

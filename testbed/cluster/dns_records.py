@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.services import SERVICE_NAME_LABEL
 from testbed.cluster.values import IPAddress
 
 CLUSTER_DOMAIN = "cluster.local"
@@ -24,7 +25,6 @@ SCHEMA_VERSION = "1.1.0"
 
 RecordType = Literal["A", "AAAA", "CNAME", "PTR", "SRV", "TXT"]
 
-_SERVICE_LABEL = "kubernetes.io/service-name"
 _SERVICES, _PODS = f"svc.{CLUSTER_DOMAIN}", f"pod.{CLUSTER_DOMAIN}"
 # RFC 2782: the same priority and weight for all, so that clients spread evenly.
 _PRIORITY, _WEIGHT = 0, 100
@@ -183,7 +183,7 @@ class DnsRecords:
             self._stale.add(("Pod", key))
         elif kind == "EndpointSlice":
             self._forget_slice(key)
-            service = (wire["metadata"].get("labels") or {}).get(_SERVICE_LABEL)
+            service = (wire["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL)
             if service:
                 service_key = (key[0], service)
                 self._service_of_slice[key] = service_key

@@ -18,6 +18,7 @@ from testbed.cluster.kinds import EVENT
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name
 from testbed.cluster.status import AlreadyExists, NotFound
 from testbed.cluster.store import Store
+from testbed.cluster.timestamps import timestamp
 
 EventType = Literal["Normal", "Warning"]
 
@@ -40,7 +41,7 @@ class EventRecorder:
         """Say something about an object; ``reason`` is one word in CamelCase, ``message`` a sentence."""
         metadata = involved["metadata"]
         similar = f"{involved['kind']}/{metadata.get('uid') or object_name(involved)}", event_type, reason
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = timestamp(time.time())
         with self._lock:
             key = (*similar, message)
             if key not in self._known and self._similar[similar] >= _COMBINED_AFTER:

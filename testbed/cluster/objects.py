@@ -47,6 +47,15 @@ def resource_version(wire: JsonObject) -> int:
     return int(wire["metadata"]["resourceVersion"])
 
 
+def without_nulls(value: Any) -> Any:
+    """A copy in which a field that is null is not there, as for the API server; null entries of lists stay."""
+    if isinstance(value, dict):
+        return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_nulls(entry) for entry in value]
+    return value
+
+
 def uses_host_network(pod: JsonObject) -> bool:
     """Whether the pod shares its node's network namespace, and so has no attachment of its own."""
     return pod.get("spec", {}).get("hostNetwork") is True

@@ -40,10 +40,7 @@ def condition(wire: JsonObject, condition_type: str) -> JsonObject:
 
 def is_ready(pod: JsonObject) -> bool:
     """Whether the pod's condition ``Ready`` is true."""
-    for entry in (pod.get("status") or {}).get("conditions") or ():
-        if entry.get("type") == "Ready":
-            return bool(entry.get("status") == "True")
-    return False
+    return bool(condition(pod, "Ready").get("status") == "True")
 
 
 def available_at(pod: JsonObject, min_ready_s: int) -> float | None:

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from testbed.cluster.kinds import KINDS, POD, Kind, kind_of
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name
 from testbed.cluster.status import AlreadyExists, BadRequest, Conflict, Expired, Invalid, NotFound, invalid
+from testbed.cluster.timestamps import timestamp
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 Matches = Callable[[JsonObject], bool]
@@ -134,7 +135,7 @@ class Store:
         for name in _SERVERS_METADATA:
             metadata.pop(name, None)
         metadata["uid"] = str(uuid.uuid4())
-        metadata["creationTimestamp"] = _timestamp(time.time())
+        metadata["creationTimestamp"] = timestamp(time.time())
         if kind.has_generation:
             metadata["generation"] = 1
         with self._lock:
@@ -217,7 +218,7 @@ class Store:
                 metadata = old["metadata"]
                 if grace_s >= metadata.get("deletionGracePeriodSeconds", grace_s + 1):
                     return old
-                ends = {"deletionTimestamp": _timestamp(time.time() + grace_s), "deletionGracePeriodSeconds": grace_s}
+                ends = {"deletionTimestamp": timestamp(time.time() + grace_s), "deletionGracePeriodSeconds": grace_s}
                 return self._write(kind, key, old, {**old, "metadata": {**metadata, **ends}})
             if orphan:
                 self._orphan(old)
@@ -270,7 +271,7 @@ class Store:
         marked = {
             **metadata,
             "finalizers": finalizers,
-            "deletionTimestamp": metadata.get("deletionTimestamp") or _timestamp(time.time()),
+            "deletionTimestamp": metadata.get("deletionTimestamp") or timestamp(time.time()),
             "deletionGracePeriodSeconds": 0,
         }
         return old if marked == metadata else self._write(kind, key, old, {**old, "metadata": marked})
@@ -475,10 +476,6 @@ def _grace_period_s(pod: JsonObject, wanted_s: int | None) -> int:
         return 0
     own = (pod.get("spec") or {}).get("terminationGracePeriodSeconds", _GRACE_PERIOD_S)
     return int(own if wanted_s is None else wanted_s)
-
-
-def _timestamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _key(kind: Kind, name: str, namespace: str) -> _ObjectKey:

@@ -23,7 +23,7 @@ from testbed.apiserver.patches.fields import (
     with_prefixes,
 )
 from testbed.apiserver.patches.managers import Managed, Manager
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, without_nulls
 from testbed.cluster.schemas import Schema
 from testbed.cluster.status import Conflict
 
@@ -33,7 +33,7 @@ def apply(live: JsonObject | None, applied: JsonObject, manager: Manager, schema
 
     Raises Conflict when another manager has set a field to another value, unless ``force``: then it is taken over.
     """
-    applied = _without_nulls(applied)
+    applied = without_nulls(applied)
     managed = Managed(live)
     wanted = fields_of(applied, schema)
     if live is None:
@@ -122,12 +122,4 @@ def _prune(value: Any, schema: Schema, path: Path, removed: Fields, kept: Iterab
     if is_set(value, schema):
         places = [((*path, value_step(entry)), entry) for entry in value]
         return [entry for here, entry in places if here not in removed or here in kept]
-    return value
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
-    if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
     return value

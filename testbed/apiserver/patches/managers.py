@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from testbed.apiserver.patches.fields import Fields, fields_of, from_wire, to_wire, value_at
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.schemas import Schema
+from testbed.cluster.timestamps import timestamp
 
 
 class Manager(NamedTuple):
@@ -40,7 +41,7 @@ class Managed:
     def set(self, manager: Manager, fields: Fields) -> None:
         """What a manager has now; nothing: it is forgotten."""
         if self.fields.get(manager) != fields:
-            self._times[manager] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self._times[manager] = timestamp(time.time())
         self.fields[manager] = fields
 
     def write_to(self, wire: JsonObject) -> None:

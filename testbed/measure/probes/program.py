@@ -7,12 +7,10 @@ import time
 
 from testbed.cluster.kinds import ENDPOINT_SLICE
 from testbed.cluster.objects import JsonObject
+from testbed.cluster.services import MANAGED_BY_LABEL, SERVICE_NAME_LABEL
 from testbed.measure.interface import Network
 from testbed.measure.probes.base import Context, Result
 from testbed.measure.process import ProbeFailure
-
-_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
-_SERVICE_NAME = "kubernetes.io/service-name"
 
 
 def run(context: Context) -> Result:
@@ -47,7 +45,7 @@ def _free_slice(network: Network) -> JsonObject:
     """A slice with an endpoint that no loop keeps, without what the API server fills in."""
     for found in network.store.list(ENDPOINT_SLICE).items:
         labels = found["metadata"].get("labels", {})
-        if _SERVICE_NAME in labels and _MANAGED_BY not in labels and found.get("endpoints"):
+        if SERVICE_NAME_LABEL in labels and MANAGED_BY_LABEL not in labels and found.get("endpoints"):
             wanted = copy.deepcopy(found)
             for field in ("resourceVersion", "uid", "creationTimestamp", "generation"):
                 wanted["metadata"].pop(field, None)

@@ -24,6 +24,7 @@ from testbed.cluster.ingress.translation import Sources, Translation, translate
 from testbed.cluster.ingress.values import Backend, Key
 from testbed.cluster.kinds import ENDPOINT_SLICE, INGRESS, INGRESS_CLASS, POD, SECRET, SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.pod_facts import is_ready
 from testbed.cluster.services import SERVICE_NAME_LABEL
 from testbed.cluster.status import Expired, NotFound
 from testbed.cluster.store import Event, Store, Watch
@@ -242,7 +243,7 @@ class IngressLoop:
 
     def _ready_controllers(self) -> list[JsonObject]:
         pods = self._objects[POD].values()
-        return [pod for pod in pods if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
     def _text(self, directory: Path) -> str:
         return configuration(self._translation.servers, self._files(directory))[0]
@@ -318,8 +319,3 @@ def _says(ingress: JsonObject) -> tuple[object, object]:
 
 def _service_of(piece: JsonObject) -> Key:
     return object_namespace(piece), (piece["metadata"].get("labels") or {}).get(SERVICE_NAME_LABEL, "")
-
-
-def _is_ready(pod: JsonObject) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)

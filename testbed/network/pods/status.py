@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 
 from testbed.cluster.objects import JsonObject
+from testbed.cluster.timestamps import timestamp
 from testbed.network.pods.lifecycle import (
     ContainerRun,
     Running,
@@ -17,11 +17,6 @@ from testbed.network.pods.lifecycle import (
 )
 
 _CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-
-
-def timestamp(seconds: float) -> str:
-    """A time as the API writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def pod_status(

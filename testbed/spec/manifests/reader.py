@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from testbed.cluster.objects import without_nulls
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import fields_without_effect
 from testbed.spec.manifests.kinds import BY_TYPE, SUPPORTED
@@ -69,18 +69,9 @@ def _objects(document: Document, file: Path, problems: list[Problem]) -> Iterato
                 problems.append(document.problem((name,), message, allowed="apiVersion, kind, metadata, items"))
         for index, item in enumerate(items):
             path: FieldPath = ("items", index)
-            yield Manifest(file, document.where(path)[1], _without_nulls(item), document, path)
+            yield Manifest(file, document.where(path)[1], without_nulls(item), document, path)
         return
-    yield Manifest(file, document.line, _without_nulls(value), document)
-
-
-def _without_nulls(value: Any) -> Any:
-    """A field with the value null is a field that is not there, as for the API server."""
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+    yield Manifest(file, document.line, without_nulls(value), document)
 
 
 def _object_problems(manifest: Manifest) -> list[Problem]:
