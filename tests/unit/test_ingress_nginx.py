@@ -9,64 +9,22 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from testbed.cluster.ingress.nginx import Files, configuration
 from testbed.cluster.ingress.values import Key
+from testbed.cluster.objects import JsonObject
 from testbed.network.ingress import control
 from testbed.network.ingress.certificates import self_signed
 from tests.unit.ingress_objects import findings, ingress, path, rule, translated
+from tests.unit.ingress_table import HOSTS, OWN, SPECIFIED, WILDCARD, Rule
 
 SERVICES = ("first", "second", "third", "spare")
-
-
-class Row(NamedTuple):
-    """A row of https://kubernetes.io/docs/concepts/services-networking/ingress/#examples: paths in the order of the
-    Services ``first``, ``second``, ``third``, and which of them answers (None: the default backend)."""
-
-    kinds: str
-    paths: tuple[str, ...]
-    request: str
-    answers: str | None
-
-
-TABLE = (
-    Row("Prefix", ("/",), "/", "first"),
-    Row("Prefix", ("/",), "/all/paths", "first"),
-    Row("Exact", ("/foo",), "/foo", "first"),
-    Row("Exact", ("/foo",), "/bar", None),
-    Row("Exact", ("/foo",), "/foo/", None),
-    Row("Exact", ("/foo/",), "/foo", None),
-    Row("Prefix", ("/foo",), "/foo", "first"),
-    Row("Prefix", ("/foo",), "/foo/", "first"),
-    Row("Prefix", ("/foo/",), "/foo", "first"),
-    Row("Prefix", ("/foo/",), "/foo/", "first"),
-    Row("Prefix", ("/aaa/bb",), "/aaa/bbb", None),
-    Row("Prefix", ("/aaa/bbb",), "/aaa/bbb", "first"),
-    Row("Prefix", ("/aaa/bbb/",), "/aaa/bbb", "first"),
-    Row("Prefix", ("/aaa/bbb",), "/aaa/bbb/", "first"),
-    Row("Prefix", ("/aaa/bbb",), "/aaa/bbb/ccc", "first"),
-    Row("Prefix", ("/aaa/bbb",), "/aaa/bbbxyz", None),
-    Row("Prefix Prefix", ("/", "/aaa"), "/aaa/ccc", "second"),
-    Row("Prefix Prefix Prefix", ("/", "/aaa", "/aaa/bbb"), "/aaa/bbb", "third"),
-    Row("Prefix Prefix Prefix", ("/", "/aaa", "/aaa/bbb"), "/ccc", "first"),
-    Row("Prefix", ("/aaa",), "/ccc", None),
-    Row("Prefix Exact", ("/foo", "/foo"), "/foo", "second"),
-    # Not in the table: case, and what is specific to this implementation.
-    Row("Prefix", ("/foo",), "/FOO", None),
-    Row("Exact", ("/foo",), "/FOO", None),
-    Row("Exact Prefix", ("/foo", "/foo"), "/foo/", "second"),
-    Row("ImplementationSpecific", ("/foo",), "/foobar", "first"),
-    Row("ImplementationSpecific Prefix", ("/foo", "/foo"), "/foo/bar", "second"),
-    Row("Prefix", ('/odd "$x" \\d{2}; }',), '/odd%20"$x"%20\\d{2};%20}/y', "first"),
-)
-
-HOSTS = (("*.foo.com", "bar.foo.com", "first"), ("*.foo.com", "baz.bar.foo.com", None), ("*.foo.com", "foo.com", None))
+_SPARE = {"service": {"name": "spare", "port": {"number": 80}}}
 
 
 class _Backend(BaseHTTPRequestHandler):
@@ -183,42 +141,39 @@ def nginx(tmp_path: Path) -> Iterator[Nginx]:
 
 
 def test_the_specifications_table_of_paths(nginx: Nginx, table: str) -> None:
-    rows = [
-        ingress(
-            f"row-{number}",
-            rule(
-                f"row-{number}.example",
-                *(
-                    path(kind, text, service)
-                    for kind, text, service in zip(row.kinds.split(), row.paths, SERVICES, strict=False)
-                ),
-            ),
-        )
-        for number, row in enumerate(TABLE)
+    rows = (*SPECIFIED, *OWN)
+    hosts = [
+        ingress(f"row-{number}", rule(f"row-{number}.example", *_paths(row.rules))) for number, row in enumerate(rows)
     ]
-    nginx.start(table, nginx.write(*rows))
+    nginx.start(table, nginx.write(*hosts, ingress("default", defaultBackend=_SPARE)))
     found, wanted = [], []
-    for number, row in enumerate(TABLE):
-        status, text = nginx.get(f"row-{number}.example", row.request)
-        found.append((*row[:3], text.split()[0] if status == 200 else status))
-        wanted.append((*row[:3], row.answers or 404))
+    for number, row in enumerate(rows):
+        by_service = {"spare": None, **dict(zip(SERVICES, row.rules, strict=False))}
+        for request in row.requests:
+            _, text = nginx.get(f"row-{number}.example", request)
+            found.append((row.rules, request, by_service[text.split()[0]]))
+            wanted.append((row.rules, request, row.taken_by))
     assert found == wanted
 
 
+def _paths(rules: Iterable[Rule]) -> list[JsonObject]:
+    """Each rule leads to another Service."""
+    return [path(kind, text, service) for (kind, text), service in zip(rules, SERVICES, strict=False)]
+
+
 def test_hosts_and_wildcards(nginx: Nginx, table: str) -> None:
-    wild = ingress("wild", rule("*.foo.com", path("Prefix", "/", "first")))
+    wild = ingress("wild", rule(WILDCARD, path("Prefix", "/", "first")))
     exact = ingress("exact", rule("exact.foo.com", path("Prefix", "/", "second")))
     nginx.start(table, nginx.write(wild, exact))
-    for _, host, answers in HOSTS:
+    for host, matches in HOSTS:
         status, text = nginx.get(host)
-        assert (text.split()[0] if status == 200 else None) == answers, (host, status, text)
+        assert (status, text.split()[0] == "first") == ((200, True) if matches else (404, False)), host
     assert nginx.get("exact.foo.com")[1].startswith("second")
     assert nginx.get("EXACT.foo.com:8080")[1].startswith("second")
 
 
 def test_the_default_backend_takes_what_nothing_else_does(nginx: Nginx, table: str) -> None:
-    spare = {"service": {"name": "spare", "port": {"number": 80}}}
-    some = ingress("some", rule("a.example", path("Exact", "/here", "first")), defaultBackend=spare)
+    some = ingress("some", rule("a.example", path("Exact", "/here", "first")), defaultBackend=_SPARE)
     nginx.start(table, nginx.write(some))
     assert nginx.get("a.example", "/here")[1].startswith("first")
     assert nginx.get("a.example", "/there")[1].startswith("spare /there")
