@@ -9,9 +9,9 @@ from functools import cache
 
 from testbed.apiserver.access import ACCESS_GROUP, ACCESS_VERSION, review_resources
 from testbed.apiserver.subresources import SUBRESOURCES, Subresource
-from testbed.apiserver.versions import OTHER_VERSIONS
 from testbed.cluster.kinds import KINDS, Kind
 from testbed.cluster.objects import JsonObject
+from testbed.cluster.versions import OTHER_VERSIONS
 
 # The version of Kubernetes whose wire form the API follows.
 _MAJOR, _MINOR = "1", "32"

@@ -13,10 +13,10 @@ from typing import Any
 
 from testbed.apiserver.exchange import JSON, Exchange, encode
 from testbed.apiserver.protobuf import field, text
-from testbed.apiserver.versions import OTHER_VERSIONS
 from testbed.cluster.kinds import KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.schemas import definition_names, definitions
+from testbed.cluster.versions import OTHER_VERSIONS
 
 # What old clients accept has no parameter: the part after the @ is not one, and Go's parser refuses it in an answer.
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

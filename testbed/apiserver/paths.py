@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from testbed.apiserver.versions import OTHER_VERSIONS, OtherVersion
 from testbed.cluster.kinds import KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import NotFound
+from testbed.cluster.versions import OTHER_VERSIONS, OtherVersion
 
 
 class Target(NamedTuple):
