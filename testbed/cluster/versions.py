@@ -30,12 +30,14 @@ class OtherVersion:
 
 def _ingress_to_stored(wire: JsonObject) -> JsonObject:
     """An Ingress of v1beta1 as networking.k8s.io/v1: backends have another form, and ``pathType`` had a default."""
-    spec = dict(wire.get("spec") or {})
-    if "backend" in spec:
-        spec["defaultBackend"] = _backend_to_stored(spec.pop("backend"))
-    if isinstance(spec.get("rules"), list):
-        spec["rules"] = [_rule(rule, _path_to_stored) for rule in spec["rules"]]
-    return {**wire, "apiVersion": INGRESS.api_version, **({"spec": spec} if "spec" in wire else {})}
+    converted = {**wire, "apiVersion": INGRESS.api_version}
+    if isinstance(wire.get("spec"), dict):
+        spec = converted["spec"] = dict(wire["spec"])
+        if "backend" in spec:
+            spec["defaultBackend"] = _backend_to_stored(spec.pop("backend"))
+        if isinstance(spec.get("rules"), list):
+            spec["rules"] = [_rule(rule, _path_to_stored) for rule in spec["rules"]]
+    return converted
 
 
 def _ingress_from_stored(api_version: str) -> Convert:

@@ -498,6 +498,7 @@ def test_old_ingresses_are_converted_both_ways(ask, store, group):
     assert stored["rules"][0]["http"]["paths"][0]["backend"] == {"service": {"name": "web", "port": {"name": "http"}}}
     patched = ask("PATCH", f"{path}/old", {"spec": {"backend": {"servicePort": 81}}}, MERGE).body
     assert patched["spec"]["backend"] == {"serviceName": "other", "servicePort": 81}
+    assert ask("POST", path, {**wire, "metadata": {"name": "odd"}, "spec": "text"}).code == 422
 
 
 # Discovery and schemas

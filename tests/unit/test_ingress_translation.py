@@ -253,3 +253,55 @@ def test_the_ready_made_manifests_have_nothing_without_effect(name: str) -> None
     assert (problems, warnings) == ([], [])
     (template,) = (template for one in manifests if (template := pod_template(one)))
     assert is_controller(template[1])
+
+
+@pytest.mark.parametrize("group", ["extensions", "networking.k8s.io"])
+def test_an_old_ingress_in_a_manifest_is_converted_with_a_warning(group: str, tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text(f"""\
+apiVersion: {group}/v1beta1
+kind: Ingress
+metadata: {{name: tomcat}}
+spec:
+  backend: {{serviceName: spare, servicePort: http}}
+  rules:
+  - host: tomcat.demo.com
+    http:
+      paths:
+      - backend: {{serviceName: tomcat, servicePort: 8080}}
+""")
+    manifests, problems, warnings = read_manifests(file)
+    assert problems == []
+    assert warnings == [
+        f"{file}:1: apiVersion: {group}/v1beta1 Ingress is deprecated, unavailable in v1.22+; "
+        "use networking.k8s.io/v1 Ingress"
+    ]
+    assert [manifest.object for manifest in manifests] == [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {"name": "tomcat"},
+            "spec": {
+                "defaultBackend": {"service": {"name": "spare", "port": {"name": "http"}}},
+                "rules": [rule("tomcat.demo.com", path("ImplementationSpecific", None, "tomcat", 8080))],
+            },
+        }
+    ]
+
+
+def test_a_wrong_old_ingress_is_refused_at_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("""\
+apiVersion: extensions/v1beta1
+kind: Ingress
+metadata: {name: tomcat}
+spec:
+  rules:
+  - http:
+      paths:
+      - path: /
+        backend: {serviceName: tomcat, servicePort: 0}
+""")
+    _, problems, _ = read_manifests(file)
+    field = "spec.rules[0].http.paths[0].backend.service.port.number"
+    assert [(problem.line, problem.field) for problem in problems] == [(9, field)]

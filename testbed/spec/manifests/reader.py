@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.cluster.objects import without_nulls
+from testbed.cluster.versions import OTHER_VERSIONS
 from testbed.errors import Problem
 from testbed.spec.manifests.fields import fields_without_effect
 from testbed.spec.manifests.kinds import BY_TYPE, SUPPORTED
@@ -15,6 +17,7 @@ from testbed.spec.nearest import nearest, suggestion
 from testbed.spec.source import Document, FieldPath, read_documents, read_text
 
 _CLUSTER_WIDE = ("Namespace", "IngressClass")
+_OLD_VERSIONS = {(other.api_version, other.kind.name): other for other in OTHER_VERSIONS if other.warning}
 
 
 def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]]:
@@ -28,7 +31,8 @@ def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]
     manifests: list[Manifest] = []
     warnings: list[str] = []
     for document in documents:
-        for manifest in _objects(document, file, problems):
+        for written in _objects(document, file, problems):
+            manifest = _of_todays_version(written, warnings)
             found = _object_problems(manifest)
             problems += found
             if not found:
@@ -72,6 +76,17 @@ def _objects(document: Document, file: Path, problems: list[Problem]) -> Iterato
             yield Manifest(file, document.where(path)[1], without_nulls(item), document, path)
         return
     yield Manifest(file, document.line, without_nulls(value), document)
+
+
+def _of_todays_version(manifest: Manifest, warnings: list[str]) -> Manifest:
+    """The object, converted (and a warning) where it is of an older version that the API converts, too."""
+    value = manifest.object
+    named = (str(value.get("apiVersion")), str(value.get("kind"))) if isinstance(value, dict) else None
+    older = _OLD_VERSIONS.get(named) if named is not None else None
+    if older is None:
+        return manifest
+    warnings.append(str(manifest.problem(("apiVersion",), older.warning)))
+    return replace(manifest, object=older.to_stored(value))
 
 
 def _object_problems(manifest: Manifest) -> list[Problem]:
