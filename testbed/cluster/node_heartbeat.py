@@ -9,31 +9,35 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from testbed.cluster.kinds import LEASE
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.kinds import LEASE, NODE
+from testbed.cluster.objects import JsonObject, object_name
 from testbed.cluster.status import AlreadyExists, NotFound
 from testbed.cluster.store import Store
 from testbed.cluster.timestamps import micro_timestamp
 
 LEASE_NAMESPACE = "kube-node-lease"
-LEASE_DURATION_S = 4
+LEASE_DURATION_S = 40
 
 
-def node_heartbeat(store: Store, node_name: str, at_s: float | None = None) -> None:
-    """Say that a node's kubelet is alive, now or at a moment in seconds since the epoch. To be called about once a
-    second for each node; one that has never said so is not watched over."""
-    renewed = micro_timestamp(time.time() if at_s is None else at_s)
+def node_heartbeat(store: Store, node_name: str, duration_s: int = LEASE_DURATION_S) -> None:
+    """Say that a node's kubelet is alive now, and is to be missed when it has said nothing more for ``duration_s``.
+
+    A node that is not in the store has no Lease; a kubelet that has never renewed one is not watched over.
+    """
+    renewed = {"renewTime": micro_timestamp(time.time()), "leaseDurationSeconds": duration_s}
     try:
-        store.patch(LEASE, node_name, {"spec": {"renewTime": renewed}}, LEASE_NAMESPACE)
+        store.patch(LEASE, node_name, {"spec": renewed}, LEASE_NAMESPACE)
     except NotFound:
-        with suppress(AlreadyExists):  # another thread was quicker
-            store.create(_lease(node_name, renewed))
+        with suppress(NotFound, AlreadyExists):  # there is no such node; another thread was quicker
+            store.create(_lease(store.get(NODE, node_name), renewed))
 
 
-def _lease(node_name: str, renewed: str) -> JsonObject:
+def _lease(node: JsonObject, renewed: JsonObject) -> JsonObject:
+    name = object_name(node)
+    owner = {"apiVersion": NODE.api_version, "kind": NODE.name, "name": name, "uid": node["metadata"]["uid"]}
     return {
         "apiVersion": LEASE.api_version,
         "kind": LEASE.name,
-        "metadata": {"name": node_name, "namespace": LEASE_NAMESPACE},
-        "spec": {"holderIdentity": node_name, "leaseDurationSeconds": LEASE_DURATION_S, "renewTime": renewed},
+        "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
+        "spec": {"holderIdentity": name, **renewed},
     }

@@ -1,6 +1,6 @@
 """The loop that watches over nodes: which are ready, what their taints are, and which pods must leave them.
 
-As Kubernetes' node lifecycle and taint eviction controllers, with shorter times.
+As Kubernetes' node lifecycle and taint eviction controllers, with a shorter time to eviction.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from testbed.cluster.attempt import attempt
-from testbed.cluster.conditions import with_condition
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import NODE, POD
 from testbed.cluster.loop_settings import LoopSettings
+from testbed.cluster.node_conditions import missed_conditions, reported_conditions
 from testbed.cluster.node_fit import UNREACHABLE_TAINT, UNSCHEDULABLE_TAINT, tolerated_s
 from testbed.cluster.node_heartbeat import LEASE_NAMESPACE
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
@@ -34,7 +34,7 @@ _Taint = tuple[str, str, str, str]  # node, key, value and effect
 class NodeLoop:
     """Told of Nodes, their Leases and Pods, it writes Nodes' conditions and taints, and evicts.
 
-    A node without a Lease is not watched over: nothing renews it.
+    A node without a Lease is not watched over: it has no kubelet.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class NodeLoop:
         self._store, self._clock, self._settings = store, clock, settings
         self._events, self._evictions = recorder("node-controller"), recorder("taint-eviction-controller")
         self._nodes: dict[str, JsonObject] = {}
-        self._renewed: dict[str, float] = {}
+        self._good_until: dict[str, float] = {}  # Leases
         self._pods: dict[str, dict[_PodKey, JsonObject]] = defaultdict(dict)  # by node
         self._node_of: dict[_PodKey, str] = {}
         self._tainted_at: dict[_Taint, float] = {}
@@ -67,7 +67,7 @@ class NodeLoop:
                 self._nodes.pop(name, None)
                 self._changed[name] = None
             case "Lease" if object_namespace(wire) == LEASE_NAMESPACE:
-                self._renewed.pop(name, None)
+                self._good_until.pop(name, None)
                 self._due.pop(name, None)
             case "Pod":
                 key = object_namespace(wire), name
@@ -92,15 +92,17 @@ class NodeLoop:
         return min(self._due.values(), default=None)
 
     def _renew(self, name: str, lease: JsonObject) -> None:
-        renewed = seconds_of((lease.get("spec") or {}).get("renewTime"))
+        spec = lease.get("spec") or {}
+        renewed, duration_s = seconds_of(spec.get("renewTime")), spec.get("leaseDurationSeconds")
         if renewed is None:
             return
-        self._renewed[name] = renewed
+        own_s = duration_s if isinstance(duration_s, int) else self._settings.node_grace_s
+        self._good_until[name] = renewed + min(own_s, self._settings.node_grace_s)
         node = self._nodes.get(name)
         if node is not None and condition(node, "Ready").get("status") == "True" and name in self._due:
             # As it was; evictions, which may be due earlier, are only looked at when there are taints.
             if not _expelling(node):
-                self._due[name] = renewed + self._settings.node_grace_s
+                self._due[name] = self._good_until[name]
             return
         self._changed[name] = None
 
@@ -118,10 +120,9 @@ class NodeLoop:
             self._changed[node_name] = None
 
     def _judge(self, name: str, node: JsonObject, now_s: float) -> None:
-        renewed = self._renewed.get(name)
+        until = self._good_until.get(name)
         lost = _is_lost(node)
-        if renewed is not None:
-            until = renewed + self._settings.node_grace_s
+        if until is not None:
             if until > now_s:
                 self._due[name] = until
             if lost != (until <= now_s) or not condition(node, "Ready"):
@@ -134,16 +135,8 @@ class NodeLoop:
 
     def _turn(self, name: str, node: JsonObject, lost: bool, now_s: float) -> JsonObject:
         """The node as it is written, now that its kubelet has fallen silent or speaks again."""
-        if lost:
-            said = "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."
-        else:
-            said = "True", "KubeletReady", "kubelet is posting ready status"
         there = (node.get("status") or {}).get("conditions") or ()
-        conditions = with_condition(there, "Ready", *said, now_s)
-        heard = timestamp(self._renewed[name])
-        conditions = [
-            {**entry, "lastHeartbeatTime": heard} if entry["type"] == "Ready" else entry for entry in conditions
-        ]
+        conditions = (missed_conditions if lost else reported_conditions)(there, now_s)
         written = self._store.patch(NODE, name, {"status": {"conditions": conditions}})
         self._nodes[name] = written
         if not lost:  # what nobody was evicted from while nobody answered
@@ -220,7 +213,7 @@ class NodeLoop:
 
     def _nobody_answers(self) -> bool:
         """Whether all of several nodes are lost: then it is rather the one who asks, and nobody is evicted."""
-        watched = [self._nodes[name] for name in self._renewed if name in self._nodes]
+        watched = [self._nodes[name] for name in self._good_until if name in self._nodes]
         return len(watched) > 1 and all(map(_is_lost, watched))
 
     def _empty(self, name: str) -> None:

@@ -23,6 +23,7 @@ from testbed.network.api_front import ApiFront
 from testbed.network.containers import LOGS, Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
+from testbed.network.heartbeats import Heartbeats
 from testbed.network.health_check import HealthChecks
 from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet, Machinery
@@ -126,6 +127,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         live, loops, dns, ingress = LiveState(store), Loops(store), ClusterDns(store), IngressLoop(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
         health_checks = HealthChecks(
+        heartbeats = Heartbeats(store, nodes, lambda: kubelet.is_running)
             lambda: (controller if live.current().config.proxy == "openflow" else proxy).is_alive
         )
         undo.callback(health_checks.stop)
@@ -149,6 +151,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
             ingress=ingress,
             kubelet=kubelet,
             agent=agent,
+            heartbeats=heartbeats,
         )
         undo.callback(agent.stop)
         agent.start()
@@ -164,6 +167,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         progress.advance("containers")
         kubelet.start()
         testbed.wait_at_rest()
+        undo.callback(heartbeats.stop)
+        heartbeats.start()
         if door is not None:
             for_people = undo.enter_context(_api_server(store, door.token, pods))
             undo.enter_context(ApiFront(door.listener, door.tls, (LOOPBACK, for_people.tcp_port)))

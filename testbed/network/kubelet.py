@@ -102,6 +102,11 @@ class Kubelet:
         ]
 
     @property
+    def is_running(self) -> bool:
+        """Whether it follows the store and cares for pods."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
     def failures(self) -> list[str]:
         """Pods that could not be made, and containers that cannot be started, and why."""
         texts = [f"{key}: {reason}" for key, reason in sorted(self._failed.items())]

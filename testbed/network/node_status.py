@@ -8,25 +8,13 @@ import time
 from importlib.metadata import version
 
 from testbed.apiserver.discovery import discovery_documents
-from testbed.cluster.conditions import with_condition
+from testbed.cluster.node_conditions import reported_conditions
 from testbed.cluster.objects import JsonObject
-
-# As a kubelet words them (k8s.io/kubernetes/pkg/kubelet/nodestatus).
-_CONDITIONS = (
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-)
 
 
 def reporting(node: JsonObject) -> JsonObject:
     """A Node with the status that its kubelet reports, now and on this machine."""
-    conditions: list[JsonObject] = []
-    for said in _CONDITIONS:
-        conditions = with_condition(conditions, *said, time.time())
-    for condition in conditions:
-        condition["lastHeartbeatTime"] = condition["lastTransitionTime"]
+    conditions = reported_conditions((), time.time())
     told = node["status"]
     resources = {part: {**told.get(part, {}), **_machine_resources()} for part in ("capacity", "allocatable")}
     return {**node, "status": {**told, **resources, "conditions": conditions, "nodeInfo": _node_info()}}

@@ -28,6 +28,7 @@ from testbed.network import netlink, netns, node_services
 from testbed.network.api_process import ApiProcess
 from testbed.network.containers import Containers
 from testbed.network.dns.cluster_dns import ClusterDns
+from testbed.network.heartbeats import Heartbeats
 from testbed.network.hosts import ClusterNet
 from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet
@@ -75,6 +76,7 @@ class Testbed:
         dns: ClusterDns,
         ingress: IngressLoop,
         kubelet: Kubelet,
+        heartbeats: Heartbeats,
         agent: ServiceAgent,
     ) -> None:
         self.plan, self.store, self.api_url, self.datapath = plan, store, api_url, datapath
@@ -84,7 +86,7 @@ class Testbed:
         """The server behind the door that people use, if the cluster has one."""
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._dns, self._ingress = dns, ingress
-        self._failures = NodeFailures(store, kubelet)
+        self._failures = NodeFailures(store, kubelet, heartbeats)
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 

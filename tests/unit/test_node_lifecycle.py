@@ -14,6 +14,7 @@ from testbed.cluster.node_fit import matches_node, tolerated_s, untolerated
 from testbed.cluster.node_heartbeat import LEASE_NAMESPACE, node_heartbeat
 from testbed.cluster.objects import object_name
 from testbed.cluster.pod_facts import condition, is_ready, is_terminating
+from testbed.network.heartbeats import Heartbeats
 from tests.unit.cluster_objects import daemon_set, deployment, pod, service, stateful_set
 from tests.unit.living_cluster import Cluster
 
@@ -141,6 +142,73 @@ def test_nodes_without_heartbeats_are_left_alone_and_heartbeats_change_no_node()
         assert cluster.store.newest_versions([NODE])["Node"] == version
         assert cluster.store.get(LEASE, "n1", LEASE_NAMESPACE)["spec"]["holderIdentity"] == "n1"
         assert state(cluster, "n2") is None and len(pods_on(cluster, "n2")) == 1
+
+
+def conditions(cluster, name):
+    return {each["type"]: each for each in cluster.store.get(NODE, name)["status"]["conditions"]}
+
+
+def lease(cluster, name):
+    return cluster.store.get(LEASE, name, LEASE_NAMESPACE)["spec"]
+
+
+def test_heartbeats_are_missed_when_a_lease_is_over_and_a_node_that_is_heard_again_reports():
+    with Cluster([deployment("web", 3)], settings=LoopSettings(eviction_after_s=60)) as cluster:
+        cluster.run_pods()
+        runs = threading.Event()
+        runs.set()
+        hearts = Heartbeats(cluster.store, ("n1", "n2", "n3"), runs.is_set, renew_every_s=0.05, report_every_s=60)
+        hearts.start()
+        try:
+            until(lambda: all(state(cluster, name) == "True" for name in ("n1", "n2", "n3")))
+            assert lease(cluster, "n1")["leaseDurationSeconds"] == 40
+            first = lease(cluster, "n1")["renewTime"]
+            until(lambda: lease(cluster, "n1")["renewTime"] > first)
+            heard = conditions(cluster, "n1")
+            assert {name: each["status"] for name, each in heard.items()} == {
+                **dict.fromkeys(("MemoryPressure", "DiskPressure", "PIDPressure"), "False"),
+                "Ready": "True",
+            }
+
+            hearts.silence("n1", 1)
+            last = lease(cluster, "n1")["renewTime"]
+            until(lambda: state(cluster, "n1") == "Unknown")
+            assert lease(cluster, "n1")["renewTime"] == last and state(cluster, "n2") == "True"
+            missed = conditions(cluster, "n1")
+            assert {each["reason"] for each in missed.values()} == {"NodeStatusUnknown"}
+            assert {each["status"] for each in missed.values()} == {"Unknown"}
+            assert missed["Ready"]["lastHeartbeatTime"] == heard["Ready"]["lastHeartbeatTime"]
+
+            hearts.resume("n1")
+            until(lambda: state(cluster, "n1") == "True")
+            assert [name for name, each in conditions(cluster, "n1").items() if each["status"] == "True"] == ["Ready"]
+            assert conditions(cluster, "n1")["Ready"]["lastHeartbeatTime"] > heard["Ready"]["lastHeartbeatTime"]
+
+            runs.clear()  # the kubelet has died, and nobody speaks for it
+            hearts.stop()
+            final = lease(cluster, "n3")["renewTime"]
+            hearts._beat()
+            assert lease(cluster, "n3")["renewTime"] == final
+        finally:
+            hearts.stop()
+
+
+def test_conditions_are_posted_again_and_a_deleted_node_takes_its_lease_along():
+    with Cluster() as cluster:
+        hearts = Heartbeats(cluster.store, ("n1", "n2"), lambda: True, renew_every_s=0.05, report_every_s=0.5)
+        hearts.start()
+        try:
+            until(lambda: state(cluster, "n1") == "True")
+            first = conditions(cluster, "n1")["Ready"]
+            until(lambda: conditions(cluster, "n1")["Ready"]["lastHeartbeatTime"] > first["lastHeartbeatTime"])
+            assert conditions(cluster, "n1")["Ready"]["lastTransitionTime"] == first["lastTransitionTime"]
+            cluster.store.delete(NODE, "n1")
+            until(lambda: not [each for each in cluster.store.list(LEASE).items if object_name(each) == "n1"])
+            renewed = lease(cluster, "n2")["renewTime"]
+            until(lambda: lease(cluster, "n2")["renewTime"] > renewed)
+            assert [object_name(each) for each in cluster.store.list(LEASE).items] == ["n2"]
+        finally:
+            hearts.stop()
 
 
 def test_a_cordoned_node_keeps_its_pods_and_gets_no_more():

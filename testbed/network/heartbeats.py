@@ -1,0 +1,91 @@
+"""The signs of life of all nodes' kubelets: each renews its Lease, and posts its node's conditions now and then.
+
+Times are a kubelet's own: a Lease is for 40 s and renewed after a quarter of that, conditions are posted after 5 min.
+https://kubernetes.io/docs/reference/node/node-status/#heartbeats
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from testbed.cluster.kinds import NODE
+from testbed.cluster.node_conditions import reported_conditions
+from testbed.cluster.node_heartbeat import LEASE_DURATION_S, node_heartbeat
+from testbed.cluster.status import NotFound
+from testbed.cluster.store import Store
+
+_RENEW_EVERY_S = LEASE_DURATION_S / 4
+_REPORT_EVERY_S = 300.0
+
+
+class Heartbeats:
+    """One thread for all nodes, which sleeps in between. ``kubelet_runs`` says whether there is anybody to speak for.
+
+    ``renew_every_s`` and ``report_every_s``: how often Leases are renewed, and conditions posted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        nodes: Iterable[str],
+        kubelet_runs: Callable[[], bool],
+        renew_every_s: float = _RENEW_EVERY_S,
+        report_every_s: float = _REPORT_EVERY_S,
+    ) -> None:
+        self._store, self._nodes, self._kubelet_runs = store, tuple(nodes), kubelet_runs
+        self._renew_every_s, self._report_every_s = renew_every_s, report_every_s
+        self._reported: dict[str, float] = {}
+        self._silent: set[str] = set()
+        self._lock = threading.Lock()  # held while a heartbeat is written: none comes late
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+
+    def start(self) -> None:
+        """Say at once that all nodes are alive, and again and again from here on."""
+        now = time.monotonic()
+        self._reported = dict.fromkeys(self._nodes, now)  # by who has made the Node
+        self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say nothing more. Idempotent."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def silence(self, node_name: str, duration_s: int) -> None:
+        """Renew a node's Lease once more, for so long, and never again."""
+        with self._lock:
+            self._silent.add(node_name)
+            node_heartbeat(self._store, node_name, duration_s)
+
+    def resume(self, node_name: str) -> None:
+        """The node's kubelet is heard again."""
+        with self._lock:
+            self._silent.discard(node_name)
+            node_heartbeat(self._store, node_name)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._renew_every_s):
+            self._beat()
+
+    def _beat(self) -> None:
+        if not self._kubelet_runs():
+            return
+        for name in self._nodes:
+            with self._lock:
+                if name in self._silent:
+                    continue
+                if time.monotonic() - self._reported[name] >= self._report_every_s:
+                    self._report(name)
+                node_heartbeat(self._store, name)
+
+    def _report(self, name: str) -> None:
+        self._reported[name] = time.monotonic()
+        with suppress(NotFound):  # a person has deleted the Node
+            node = self._store.get(NODE, name)
+            conditions = reported_conditions((node.get("status") or {}).get("conditions") or (), time.time())
+            self._store.patch(NODE, name, {"status": {"conditions": conditions}})
