@@ -87,11 +87,11 @@ def _supervise(plan: Plan, wish: Wish, claimed: Claim, progress: Progress, repor
                 report.write(_READY)
                 report.close()
 
-    with outside, inside, questions, door.listener, ExitStack() as stack:
+    with outside, inside, questions, door, ExitStack() as stack:
 
         def started(init_pid: int) -> None:
             init_pids.append(init_pid)
-            for own_copy in (inside, questions, door.listener):
+            for own_copy in (inside, questions, door):
                 own_copy.close()  # the box has the only ones then, so what is outside notices its end
             thread = threading.Thread(target=make_known)
             thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import ipaddress
 import logging
@@ -21,6 +22,8 @@ from testbed.cluster.store import Matches, Store, Watch
 _log = logging.getLogger(__name__)
 
 _BOOKMARK_INTERVAL_S = 10.0
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_RESOURCES_RETRY_S = 1.0  # nothing tells when there are some again
 
 
 class ApiServer:
@@ -54,7 +57,7 @@ class ApiServer:
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._watches: set[Watch] = set()
-        self._stopping = False
+        self._stop = threading.Event()
         self._acceptor = threading.Thread(target=self._accept, name="cluster-api", daemon=True)
 
     def __enter__(self) -> ApiServer:
@@ -70,7 +73,7 @@ class ApiServer:
     def stop(self) -> None:
         """Close the listener and all connections; watches end. Idempotent."""
         with self._lock:
-            self._stopping = True
+            self._stop.set()
             connections, watches = list(self._connections), list(self._watches)
         for watch in watches:
             watch.close()
@@ -97,7 +100,7 @@ class ApiServer:
         with self.store.watch(kinds, version, matches) as watch:
             with self._lock:
                 self._watches.add(watch)
-                if self._stopping:
+                if self._stop.is_set():
                     watch.close()
             try:
                 yield watch
@@ -106,18 +109,30 @@ class ApiServer:
                     self._watches.discard(watch)
 
     def _accept(self) -> None:
-        while not self._stopping:
+        while not self._stop.is_set():
             try:
                 connection, peer = self._listener.accept()
             except ConnectionAbortedError:
                 continue  # the client gave up while it was queueing
             except OSError as error:
-                if not self._stopping:
+                if self._stop.is_set():
+                    return
+                if error.errno not in _NO_RESOURCES:
                     _log.error("the cluster API accepts no more connections: %s", error)
-                return
+                    return
+                _log.error("the cluster API cannot take a connection: %s", error)
+                self._stop.wait(_RESOURCES_RETRY_S)
+                continue
             with self._lock:
                 self._connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection, peer), name="cluster-api", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection, peer), name="cluster-api", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the machine gives no further thread
+                _log.error("the cluster API cannot serve a connection: %s", error)
+                with self._lock:
+                    self._connections.discard(connection)
+                connection.close()
 
     def _serve(self, connection: socket.socket, peer: object) -> None:
         try:

@@ -1,19 +1,26 @@
-"""The API's front for people: takes their connections, ends TLS, and passes plain HTTP on to the API server.
+"""The API's front for people, a process of its own: takes their connections, ends TLS, and passes plain HTTP on.
 
-One thread with one event loop serves all connections, because a TLS connection must not be read and written by two
-threads at once, which streams (watches, ``kubectl exec``) would do. A connection that begins without TLS is passed on
-as it is, for browsers and curl on this machine; the API server asks both for the token.
+``python -m testbed.network.api_front --api URL --listener DESCRIPTOR --identity DESCRIPTOR``: the socket that people
+connect to, and a file with a private key and its certificate (PEM), both inherited. Whoever starts it keeps the socket,
+too; so while the front is started again, connections wait in the socket's queue and none is refused.
+
+One event loop serves all connections, because a TLS connection must not be read and written by two threads at once,
+which streams (watches, ``kubectl exec``) would do. A connection that begins without TLS is passed on as it is, for
+browsers and curl on this machine; the API server asks both for the token.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import logging
 import socket
 import ssl
-import threading
-from contextlib import suppress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+# Nothing of the testbed is imported: the front is away for as long as its imports take.
 
 LOG = logging.getLogger(__name__)
 
@@ -24,35 +31,17 @@ _RESOURCES_RETRY_S = 1.0  # nothing tells when there are some again; asyncio's o
 
 
 class ApiFront:
-    """Passes what arrives at ``listener`` on to ``backend`` (host and port). A context manager."""
+    """Passes what arrives at ``listener`` on to ``backend`` (host and port)."""
 
     def __init__(self, listener: socket.socket, tls: ssl.SSLContext, backend: tuple[str, int]) -> None:
         self._listener, self._tls, self._backend = listener, tls, backend
-        self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, name="api-front", daemon=True)
 
-    def __enter__(self) -> ApiFront:
+    async def serve(self) -> None:
+        """Serve for good. Raises OSError when the listener is of no use any more."""
+        self._loop = asyncio.get_running_loop()
         self._listener.setblocking(False)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._accepting.cancel)
-        self._thread.join()
-        self._listener.close()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._accepting = self._loop.create_task(self._accept())
-        with suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._accepting)
-        for task in self._connections:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
-        self._loop.close()
-
-    async def _accept(self) -> None:
+        print("ready", flush=True)
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(self._listener)
@@ -72,19 +61,16 @@ class ApiFront:
         try:
             first = await self._first_byte(connection)
             person = await self._streams(connection, self._tls if first == _TLS_HANDSHAKE else None)
-        except (OSError, ssl.SSLError):  # the client left, or does not accept the certificate
+        except OSError:  # the client left, or does not accept the certificate
             connection.close()
             return
-        except asyncio.CancelledError:
-            connection.close()
-            raise
         try:
             api = await asyncio.open_connection(*self._backend)
             try:
                 await asyncio.gather(_pass_on(person[0], api[1]), _pass_on(api[0], person[1]))
             finally:
                 api[1].close()
-        except (OSError, ssl.SSLError):
+        except OSError:
             pass  # one of the two left
         finally:
             person[1].close()
@@ -118,3 +104,21 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         writer.write_eof()
     else:
         writer.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="The API's front for people.")
+    parser.add_argument("--api", metavar="URL", required=True, help="the API server, plain HTTP")
+    parser.add_argument("--listener", metavar="DESCRIPTOR", type=int, required=True)
+    parser.add_argument("--identity", metavar="DESCRIPTOR", type=int, required=True)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(f"/proc/self/fd/{given.identity}")
+    backend = urlsplit(given.api)
+    front = ApiFront(socket.socket(fileno=given.listener), tls, (str(backend.hostname), int(backend.port or 80)))
+    asyncio.run(front.serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -17,15 +17,24 @@ _START_S, _END_S = 30.0, 5.0
 class ApiProcess:
     """``python -m MODULE --api URL ...``. ``name`` stands in errors; what it logs goes to ``log``.
 
-    ``on_start`` is called after each start.
+    ``inherits`` are the file descriptors that it gets under the same numbers. ``on_start`` is called after each start.
     """
 
-    def __init__(self, name: str, module: str, api_url: str, log: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        api_url: str,
+        log: Path,
+        arguments: Sequence[str] = (),
+        inherits: Sequence[int] = (),
+    ) -> None:
         self.name, self.log = name, log
         self.on_start: Callable[[], None] = lambda: None
         # Whoever supervises it starts it again, beside whoever starts and stops it on purpose.
         self._lock = threading.Lock()
         self._wanted = False
+        self._inherits = tuple(inherits)
         self._argv = [sys.executable, "-m", module, "--api", api_url, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,6 +72,7 @@ class ApiProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=self._inherits,
             )
 
     @property

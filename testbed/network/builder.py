@@ -19,12 +19,11 @@ from testbed.cluster.namespaces import create_namespaces
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
 from testbed.network import node_services, openvswitch
-from testbed.network.api_front import ApiFront
 from testbed.network.containers import LOGS, Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
-from testbed.network.heartbeats import Heartbeats
 from testbed.network.health_check import HealthChecks
+from testbed.network.heartbeats import Heartbeats
 from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.live_state import LiveState
@@ -33,6 +32,7 @@ from testbed.network.log_times import LogTimes
 from testbed.network.mininet_view import mininet_view
 from testbed.network.node_status import reporting
 from testbed.network.openvswitch import Datapath, VSwitch
+from testbed.network.people_access import PeopleAccess
 from testbed.network.place import Place
 from testbed.network.places import make_places
 from testbed.network.plan import Plan, make_plan
@@ -98,6 +98,7 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         # So does the parent of the pods' processes.
         containers = Containers()
         containers.start()
+        people = None if door is None else undo.enter_context(PeopleAccess(door))
         log_times = undo.enter_context(LogTimes(LOGS))
         wiring.build(progress.advance)
         progress.advance("controller")
@@ -126,8 +127,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         nodes = dict(plan.state.node_by_name)
         live, loops, dns, ingress = LiveState(store), Loops(store), ClusterDns(store), IngressLoop(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
-        health_checks = HealthChecks(
         heartbeats = Heartbeats(store, nodes, lambda: kubelet.is_running)
+        health_checks = HealthChecks(
             lambda: (controller if live.current().config.proxy == "openflow" else proxy).is_alive
         )
         undo.callback(health_checks.stop)
@@ -150,8 +151,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
             dns=dns,
             ingress=ingress,
             kubelet=kubelet,
-            agent=agent,
             heartbeats=heartbeats,
+            agent=agent,
         )
         undo.callback(agent.stop)
         agent.start()
@@ -166,13 +167,11 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         testbed.wait_programmed()
         progress.advance("containers")
         kubelet.start()
-        testbed.wait_at_rest()
         undo.callback(heartbeats.stop)
         heartbeats.start()
-        if door is not None:
-            for_people = undo.enter_context(_api_server(store, door.token, pods))
-            undo.enter_context(ApiFront(door.listener, door.tls, (LOOPBACK, for_people.tcp_port)))
-            testbed.api_for_people = for_people
+        testbed.wait_at_rest()
+        if people is not None:
+            testbed.api_for_people, testbed.api_front = people.open(store, pods), people.front
         progress.advance()
         progress.finish()
         # What is there now stays: looking at it again and again would take tens of milliseconds in a large cluster,
@@ -188,9 +187,8 @@ def _remove_places(places: Iterable[Place]) -> None:
 
 
 @contextmanager
-def _api_server(store: Store, token: str | None = None, pods: RunningPods | None = None) -> Iterator[ApiServer]:
-    listener = socket.create_server((LOOPBACK, 0))
-    with ApiServer(store, listener, token=token, pods=pods) as server:
+def _api_server(store: Store) -> Iterator[ApiServer]:
+    with ApiServer(store, socket.create_server((LOOPBACK, 0))) as server:
         yield server
 
 

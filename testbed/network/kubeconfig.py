@@ -13,10 +13,9 @@ import json
 import os
 import secrets
 import socket
-import ssl
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,12 +29,26 @@ _SKEW = datetime.timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Door:
-    """The way into a box from outside: a socket that listens there, what it proves itself by, and what it asks for."""
+    """The way into a box from outside: a socket that listens there, what it proves itself by, and what it asks for.
+
+    ``identity`` holds the private key and the certificate (PEM), in memory only.
+    """
 
     listener: socket.socket
-    tls: ssl.SSLContext
+    identity: BinaryIO
     certificate: bytes
     token: str
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this process's copies of the socket and the identity. Idempotent."""
+        self.listener.close()
+        self.identity.close()
 
     @property
     def url(self) -> str:
@@ -50,13 +63,10 @@ class Door:
 def open_door() -> Door:
     """Listen on a free port of the loopback. To be called outside the box: sockets stay where they are made."""
     key, certificate = _self_signed()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:  # the library reads certificates from files only
-        file = Path(folder) / "server.pem"
-        file.touch(0o600)
-        file.write_bytes(key + certificate)
-        context.load_cert_chain(file)
-    return Door(socket.create_server((HOST, 0)), context, certificate, secrets.token_urlsafe(32))
+    identity = os.fdopen(os.memfd_create("identity"), "wb")  # the TLS library reads from files only
+    identity.write(key + certificate)
+    identity.flush()
+    return Door(socket.create_server((HOST, 0)), identity, certificate, secrets.token_urlsafe(32))
 
 
 def write_kubeconfig(file: Path, name: str, door: Door) -> None:

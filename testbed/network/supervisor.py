@@ -15,12 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from testbed.cluster import identity
 from testbed.cluster.events import EventRecorder
-from testbed.cluster.kinds import CONFIG_MAP, NODE, Kind
+from testbed.cluster.kinds import CONFIG_MAP, NODE, SERVICE, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import NotFound
 from testbed.cluster.store import Store
@@ -197,7 +197,11 @@ def supervised(testbed: Testbed) -> Supervisor:
     for switch in testbed.switches.values():
         components.append(_of_switch(switch, "ovsdb-server", openvswitch.DATABASE_PID_FILE, testbed))
         components.append(_of_switch(switch, "ovs-vswitchd", openvswitch.DAEMON_PID_FILE, testbed))
-    return Supervisor(testbed.store, components, (testbed.controller, testbed.proxy))
+    processes = [testbed.controller, testbed.proxy]
+    if testbed.api_front is not None:
+        components.append(_of_front(testbed.api_front))
+        processes.append(testbed.api_front)
+    return Supervisor(testbed.store, components, processes)
 
 
 def of_process(process: ApiProcess, status_name: str) -> Component:
@@ -219,6 +223,11 @@ def of_process(process: ApiProcess, status_name: str) -> Component:
         has_died=lambda: process.has_died,
         restart=process.revive,
     )
+
+
+def _of_front(front: ApiProcess) -> Component:
+    """The API's front; its Events are about the Service that stands for the API."""
+    return replace(of_process(front, ""), kind=SERVICE, object_name="kubernetes", namespace="default")
 
 
 def _of_switch(switch: VSwitch, program: str, pid_file: str, testbed: Testbed) -> Component:

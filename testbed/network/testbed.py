@@ -84,6 +84,8 @@ class Testbed:
         self.containers, self.proxy = containers, proxy
         self.api_for_people: ApiServer | None = None
         """The server behind the door that people use, if the cluster has one."""
+        self.api_front: ApiProcess | None = None
+        """The process that serves at this door, and passes on to that server."""
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._dns, self._ingress = dns, ingress
         self._failures = NodeFailures(store, kubelet, heartbeats)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import socket
 import ssl
 import stat
@@ -11,29 +13,38 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPSConnection, IncompleteRead
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from testbed.apiserver.server import ApiServer
 from testbed.cluster.assign import config_map
 from testbed.cluster.store import Store
-from testbed.network.api_front import ApiFront
+from testbed.network.api_process import ApiProcess
 from testbed.network.kubeconfig import HOST, Door, open_door, write_kubeconfig
+from testbed.network.people_access import PeopleAccess
 
 _LIMIT_S = 10.0
 
 
-@pytest.fixture
-def door() -> Iterator[Door]:
+class Access(NamedTuple):
+    """A door, and the front that serves at it."""
+
+    door: Door
+    front: ApiProcess
+
+
+@pytest.fixture(scope="module")
+def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """A door with an API server behind it."""
-    opened, store = open_door(), Store()
-    store.create(config_map("default", "large", {"text": "x" * 500_000}))
-    with (
-        ApiServer(store, socket.create_server((HOST, 0)), token=opened.token) as server,
-        ApiFront(opened.listener, opened.tls, (HOST, server.tcp_port)),
-    ):
-        yield opened
+    with open_door() as opened, PeopleAccess(opened, tmp_path_factory.mktemp("front") / "front.log") as people:
+        people.open(store := Store())
+        store.create(config_map("default", "large", {"text": "x" * 500_000}))
+        yield Access(opened, people.front)
+
+
+@pytest.fixture
+def door(access: Access) -> Door:
+    return access.door
 
 
 def trusting(door: Door) -> ssl.SSLContext:
@@ -101,21 +112,37 @@ def test_clients_that_are_no_use_do_not_hold_up_others(door: Door) -> None:
         connection.close()
 
 
-def test_its_end_ends_open_connections() -> None:
-    opened, store = open_door(), Store()
-    with ApiServer(store, socket.create_server((HOST, 0)), token=opened.token) as server:
-        with ApiFront(opened.listener, opened.tls, (HOST, server.tcp_port)):
+def test_while_it_is_killed_and_started_again_nobody_is_refused(access: Access) -> None:
+    watching = connect(access.door)
+    watching.request("GET", "/api/v1/configmaps?watch=1", headers={"Authorization": f"Bearer {access.door.token}"})
+    stream = watching.getresponse()
+    with ThreadPoolExecutor(8) as pool:
+        os.kill(access.front.pid, signal.SIGKILL)
+        with pytest.raises((IncompleteRead, ssl.SSLError)):
+            stream.read()
+        answers = [pool.submit(get, access.door, "/api/v1/configmaps", access.door.token, tls=True) for _ in range(8)]
+        access.front.revive()
+        assert [answer.result()[0] for answer in answers] == [200] * 8
+    watching.close()
+
+
+def test_its_end_ends_open_connections(tmp_path: Path) -> None:
+    with open_door() as opened:
+        address = opened.listener.getsockname()
+        with PeopleAccess(opened, tmp_path / "front.log") as people:
+            people.open(Store())
             watching = connect(opened)
             header = {"Authorization": f"Bearer {opened.token}"}
             watching.request("GET", "/api/v1/configmaps?watch=1", headers=header)
             stream = watching.getresponse()
-        with pytest.raises(IncompleteRead):
+        with pytest.raises((IncompleteRead, ssl.SSLError)):
             stream.read()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
 
 
 def test_the_kubeconfig_is_its_owners_alone_and_has_all_it_takes(tmp_path: Path) -> None:
-    door = open_door()
-    with door.listener:
+    with open_door() as door, open_door() as other:
         file = tmp_path / "lab.kubeconfig"
         write_kubeconfig(file, "lab", door)
         write_kubeconfig(file, "lab", door)  # a later cluster of the same name
@@ -128,4 +155,4 @@ def test_the_kubeconfig_is_its_owners_alone_and_has_all_it_takes(tmp_path: Path)
         assert config["users"] == [{"name": "lab", "user": {"token": door.token}}]
         assert config["contexts"] == [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}]
         assert len(door.token) >= 32
-        assert open_door().token != door.token
+        assert other.token != door.token

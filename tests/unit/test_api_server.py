@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import resource
 import socket
 import threading
 import time
@@ -387,6 +389,26 @@ def test_stopping_ends_watches_and_connections_and_is_quick():
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.tcp_port))
     server.stop()
+
+
+def test_a_server_that_has_run_out_of_descriptors_takes_connections_again(server, store, caplog, monkeypatch):
+    monkeypatch.setattr("testbed.apiserver.server._RESOURCES_RETRY_S", 0.01)
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    with socket.socket() as client:
+        client.settimeout(5)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.dup(client.fileno()))
+            client.connect(("127.0.0.1", server.tcp_port))
+            wait_until(lambda: "cannot take a connection" in caplog.text)
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        client.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
 def test_a_thousand_pods_are_listed_in_milliseconds(ask, store):
