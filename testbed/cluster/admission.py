@@ -11,8 +11,10 @@ from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.jobs import JOB_UID_LABELS
 from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, SECRET, Kind
+from testbed.cluster.namespace_lifecycle import CONTENT_FINALIZER
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.ownership import controller
+from testbed.cluster.pod_facts import is_terminating
 from testbed.cluster.service_allocation import service_admission
 from testbed.cluster.status import invalid
 from testbed.cluster.store import Admission
@@ -63,6 +65,8 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         elif kind is NAMESPACE:
             new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = object_name(new)
             new.setdefault("status", {}).setdefault("phase", "Active")
+            if not is_terminating(new):
+                new.setdefault("spec", {})["finalizers"] = [CONTENT_FINALIZER]
         return problems
 
     return admit

@@ -16,7 +16,7 @@ from typing import Literal
 
 from testbed.cluster.kinds import EVENT
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name
-from testbed.cluster.status import AlreadyExists, NotFound
+from testbed.cluster.status import AlreadyExists, Forbidden, NotFound
 from testbed.cluster.store import Store
 from testbed.cluster.timestamps import timestamp
 
@@ -56,7 +56,10 @@ class EventRecorder:
                     return
             namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
             event = self._event(involved, event_type, reason, message, namespace, now)
-            name = self._create(event)
+            try:
+                name = self._create(event)
+            except (Forbidden, NotFound):  # its Namespace is being deleted, or is gone
+                return
             self._similar[similar] += key not in self._known
             self._known[key] = namespace, name, 1
             if len(self._known) > _KEPT:

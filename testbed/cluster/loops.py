@@ -28,7 +28,6 @@ from testbed.cluster.kinds import (
     INGRESS,
     INGRESS_CLASS,
     JOB,
-    KINDS,
     LEASE,
     NAMESPACE,
     NETWORK_POLICY,
@@ -40,9 +39,10 @@ from testbed.cluster.kinds import (
     STATEFUL_SET,
 )
 from testbed.cluster.loop_settings import LoopSettings
+from testbed.cluster.namespace_loop import NamespaceLoop
 from testbed.cluster.node_loop import NodeLoop
 from testbed.cluster.notice_loop import NoticeLoop
-from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.objects import JsonObject
 from testbed.cluster.slice_loop import SliceLoop
 from testbed.cluster.status import Expired
 from testbed.cluster.store import Store, Watch
@@ -133,6 +133,7 @@ class Loops:
             SliceLoop(self._store),
             Binder(self._store, self._recorder),
             GarbageLoop(self._store),
+            NamespaceLoop(self._store, self._clock, self._settings),
             WorkloadLoop(self._store, self._recorder, self._clock),
             NodeLoop(self._store, self._recorder, self._clock, self._settings),
             NoticeLoop(self._recorder),
@@ -180,10 +181,6 @@ class Loops:
         return min(_LONGEST_WAIT_S, max(0.0, min(due) - self._clock())) if due else None
 
     def _take(self, event_type: str, wire: JsonObject) -> None:
-        if wire["kind"] == NAMESPACE.name:
-            if event_type == "DELETED":
-                self._empty(object_name(wire))
-            return
         whole = wire if "spec" in wire or wire["kind"] not in _WITH_SPEC else {**wire, "spec": {}}
         for loop in self._loops:
             tell = loop.remove if event_type == "DELETED" else loop.put
@@ -192,10 +189,3 @@ class Loops:
     def _work(self) -> None:
         for loop in self._loops:
             loop.work()
-
-    def _empty(self, namespace: str) -> None:
-        """Delete everything in a Namespace that was deleted; owners come before what they keep."""
-        for kind in KINDS:
-            if kind.namespaced:
-                for wire in self._store.list(kind, lambda wire: object_namespace(wire) == namespace).items:
-                    attempt(wire, lambda kind=kind, wire=wire: self._store.delete(kind, object_name(wire), namespace))  # type: ignore[misc]

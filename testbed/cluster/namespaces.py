@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from testbed.cluster.kinds import KINDS, NAMESPACE
-from testbed.cluster.objects import DEFAULT_NAMESPACE, object_namespace
+from testbed.cluster.namespace_lifecycle import INITIAL_NAMESPACES
+from testbed.cluster.objects import object_namespace
 from testbed.cluster.status import NotFound
 from testbed.cluster.store import Store
-
-# Those that every cluster has (https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/).
-_INITIAL = (DEFAULT_NAMESPACE, "kube-system", "kube-public", "kube-node-lease")
 
 
 def create_namespaces(store: Store) -> None:
     """Create the initial Namespaces, and those that objects are in, as far as they do not exist."""
     used = {object_namespace(wire): None for kind in KINDS if kind.namespaced for wire in store.list(kind).items}
-    for name in dict.fromkeys((*_INITIAL, *used)):
+    for name in dict.fromkeys((*INITIAL_NAMESPACES, *used)):
         try:
             store.get(NAMESPACE, name)
         except NotFound:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple
 
-from testbed.cluster.kinds import KINDS, POD, Kind, kind_of
+from testbed.cluster.kinds import KINDS, NAMESPACE, POD, Kind, kind_of
+from testbed.cluster.namespace_lifecycle import check_accepts, check_may_go, waits_for
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name
 from testbed.cluster.status import AlreadyExists, BadRequest, Conflict, Expired, Invalid, NotFound, invalid
 from testbed.cluster.timestamps import timestamp
@@ -124,7 +125,8 @@ class Store:
     def create(self, wire: JsonObject, *, dry_run: bool = False) -> JsonObject:
         """Add an object and return it as stored. ``dry_run``: only what would be stored, and what would be refused.
 
-        Raises AlreadyExists; BadRequest for an unknown kind or a resourceVersion; Invalid for a malformed object.
+        Raises AlreadyExists; BadRequest for an unknown kind or a resourceVersion; Invalid for a malformed object;
+        NotFound or Forbidden where its Namespace does not exist or is being deleted.
         """
         kind = kind_of(wire)
         new = _checked_copy(kind, wire)
@@ -139,6 +141,7 @@ class Store:
         if kind.has_generation:
             metadata["generation"] = 1
         with self._lock:
+            check_accepts(kind, key[1], key[0], self._tables[NAMESPACE].objects)
             if key in self._tables[kind].objects:
                 raise AlreadyExists(f'{kind.resource} "{key[1]}" already exists', _details(kind, key))
             self._complete_owners(metadata)
@@ -193,9 +196,10 @@ class Store:
         """Remove an object and return its last state, with the deletion's version.
 
         An object with ``metadata.finalizers`` stays and is marked (``metadata.deletionTimestamp``) until a write takes
-        the last of them away; ``foreground`` adds one. ``orphan``: what it owns loses its reference to it at the same
-        moment, and so stays. ``preconditions``: what its metadata must say (``uid``, ``resourceVersion``). ``dry_run``:
-        nothing is removed. Raises NotFound, Conflict.
+        the last of them away; ``foreground`` adds one. So does a Namespace with ``spec.finalizers``, and its phase is
+        ``Terminating``. ``orphan``: what it owns loses its reference to it at the same moment, and so stays.
+        ``preconditions``: what its metadata must say (``uid``, ``resourceVersion``). ``dry_run``: nothing is removed.
+        Raises NotFound, Conflict, and Forbidden for a Namespace that no cluster is without.
 
         A running Pod stays and is marked as terminating (``metadata.deletionTimestamp``, by when it is to have ended),
         unless ``grace_period_s`` is 0: whoever runs the pod says so, once it has ended. Without ``grace_period_s`` the
@@ -211,6 +215,7 @@ class Store:
                         f"({old['metadata'].get(field)})",
                         _details(kind, key),
                     )
+            check_may_go(kind, name)
             if dry_run:
                 return old
             grace_s = _grace_period_s(old, grace_period_s) if kind is POD else 0
@@ -225,7 +230,7 @@ class Store:
             finalizers = list(old["metadata"].get("finalizers") or ())
             if foreground and FOREGROUND not in finalizers:
                 finalizers.append(FOREGROUND)
-            if finalizers:
+            if finalizers or waits_for(kind, old):
                 return self._mark(kind, key, old, finalizers)
             return self._remove(kind, key, old)
 
@@ -270,11 +275,14 @@ class Store:
         metadata = old["metadata"]
         marked = {
             **metadata,
-            "finalizers": finalizers,
+            **({"finalizers": finalizers} if finalizers else {}),
             "deletionTimestamp": metadata.get("deletionTimestamp") or timestamp(time.time()),
             "deletionGracePeriodSeconds": 0,
         }
-        return old if marked == metadata else self._write(kind, key, old, {**old, "metadata": marked})
+        if marked == metadata:
+            return old
+        phase = {"status": {**old.get("status", {}), "phase": "Terminating"}} if kind is NAMESPACE else {}
+        return self._write(kind, key, old, {**old, **phase, "metadata": marked})
 
     def _remove(self, kind: Kind, key: _ObjectKey, old: JsonObject) -> JsonObject:
         if self._admission is not None:
@@ -323,8 +331,8 @@ class Store:
         if dry_run:
             return new
         written = self._write(kind, key, old, new)
-        waited = current.get("finalizers") and metadata.get("deletionGracePeriodSeconds") == 0
-        return self._remove(kind, key, written) if waited and not metadata.get("finalizers") else written
+        waited = waits_for(kind, old) and metadata.get("deletionGracePeriodSeconds") == 0
+        return self._remove(kind, key, written) if waited and not waits_for(kind, new) else written
 
     def _write(self, kind: Kind, key: _ObjectKey, old: JsonObject | None, new: JsonObject | None) -> JsonObject:
         """Make one change visible. ``new`` gets its version here, before anybody else can see it."""

@@ -16,7 +16,6 @@ from testbed.cluster.kinds import (
     ENDPOINT_SLICE,
     ENDPOINTS,
     KINDS,
-    NAMESPACE,
     NODE,
     POD,
     REPLICA_SET,
@@ -197,17 +196,6 @@ def test_a_deleted_pod_of_a_deployment_is_replaced():
         cluster.store.delete(POD, object_name(cluster.pods()[0]))
         cluster.run_pods()
         assert len(cluster.pods()) == 2
-
-
-def test_a_deleted_namespace_is_emptied():
-    with Cluster([deployment("web", 2, "shop"), service("web", "shop"), labelled("stays")]) as cluster:
-        cluster.store.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
-        assert cluster.store.get(NAMESPACE, "shop")["status"]["phase"] == "Active"
-        cluster.run_pods()
-        cluster.store.delete(NAMESPACE, "shop")
-        cluster.run_pods()
-        assert not [wire for wire in cluster.objects() if wire["metadata"].get("namespace") == "shop"]
-        assert [object_name(wire) for wire in cluster.pods()] == ["stays"]
 
 
 def test_objects_that_make_no_sense_disturb_nobody():
