@@ -101,8 +101,11 @@ def _supervise(plan: Plan, wish: Wish, claimed: Claim, progress: Progress, repor
         status = run_sealed(lambda: serve(plan, box, progress), started)
     if status > _SIGNALLED and status != _SIGNALLED + signal.SIGINT:
         ended_by = signal.Signals(status - _SIGNALLED).name
+        memory = (
+            " (nobody did? then the machine may have run out of memory; dmesg tells)" if ended_by == "SIGKILL" else ""
+        )
         sys.stderr.write(
-            f"{name} has ended: the process that holds it (API, kubelets, loops) was ended by {ended_by}\n"
+            f"{name} has ended: the process that holds it (API, kubelets, loops) was ended by {ended_by}{memory}\n"
         )
     return status
 
@@ -146,10 +149,10 @@ def _background(plan: Plan, wish: Wish, claimed: Claim, report: int) -> int:
         claimed.supervised_here(detached=True)
         with os.fdopen(report, "w", buffering=1) as waiting:
             status = _supervise(plan, wish, claimed, PlainProgress(waiting), waiting)
+        if status == 0:
+            claimed.running.log.unlink()  # it has ended as it was told to
     finally:
         claimed.release()
-    if status == 0:
-        claimed.running.log.unlink()  # it has ended as it was told to
     return status
 
 

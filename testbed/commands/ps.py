@@ -21,18 +21,27 @@ _FORMAT = "testbed-ps/v1"
 def ps(output: str) -> int:
     """List this user's running clusters: mode, proxy, nodes, pods, how long they have been there, and their files.
 
+    One in the background that ended unexpectedly is named with its log, until that is removed or the name is taken
+    again.
+
     \b
     Examples:
       testbed ps
       testbed ps -o json
     """
-    from testbed.network.registry import running_clusters
+    from testbed.network.registry import ended_clusters, running_clusters
+    from testbed.progress import duration_text
 
     listed = [_described(running) for running in running_clusters()]
+    ends = ended_clusters()
     if output == "json":
-        click.echo(json.dumps({"format": _FORMAT, "clusters": listed}, indent=2))
+        told = [{"name": ended.name, "log": str(ended.log), "ended_s": round(ended.ended_s, 1)} for ended in ends]
+        click.echo(json.dumps({"format": _FORMAT, "clusters": listed, "ended": told}, indent=2))
     else:
         click.echo(_table(listed), nl=False)
+        for ended in ends:
+            ago = duration_text(max(0.0, time.time() - ended.ended_s))
+            click.echo(f"{ended.name} ended unexpectedly {ago} ago; its log says how: {ended.log}")
     return 0
 
 

@@ -131,6 +131,25 @@ def running_clusters() -> list[Running]:
         return _clusters()
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A cluster that ended unexpectedly: its name, its log, and when it ended, in seconds since the epoch."""
+
+    name: str
+    log: Path
+    ended_s: float
+
+
+def ended_clusters() -> list[Ended]:
+    """Every cluster in the background that ended unexpectedly, by name, until its log is removed."""
+    if not directory().is_dir():
+        return []
+    with _locked():
+        alive = {running.name for running in _clusters()}
+        logs = [log for log in sorted(directory().glob("*.log")) if log.stem not in alive]
+        return [Ended(log.stem, log, log.stat().st_mtime) for log in logs]
+
+
 def _clusters() -> list[Running]:
     found = []
     for file in sorted(directory().glob("*.json"), key=lambda path: path.stem):
@@ -162,18 +181,25 @@ def _locked() -> Iterator[None]:
 
 
 def find(name: str | None = None) -> Running:
-    """The running cluster of a name, or the only one. Raises LookupError saying what is running."""
+    """The running cluster of a name, or the only one. Raises LookupError saying what is running, and what has ended."""
     clusters = running_clusters()
     names = ", ".join(cluster.name for cluster in clusters)
     if name is not None:
         clusters = [cluster for cluster in clusters if cluster.name == name]
         if not clusters:
-            raise LookupError(f"no cluster named {name} is running" + (f"; there are: {names}" if names else ""))
+            here = f"; there are: {names}" if names else ""
+            raise LookupError(f"no cluster named {name} is running{here}{_ends_text(name)}")
     if not clusters:
-        raise LookupError("no cluster is running; start one with: testbed up single_switch")
+        raise LookupError(f"no cluster is running; start one with: testbed up single_switch{_ends_text()}")
     if len(clusters) > 1:
         raise LookupError(f"several clusters are running: {names}; say which by --name")
     return clusters[0]
+
+
+def _ends_text(name: str | None = None) -> str:
+    """What to add about clusters that are looked for in vain because they have ended; with ``name`` about this one."""
+    ends = [ended for ended in ended_clusters() if name in (None, ended.name)]
+    return "".join(f"\n{ended.name} ended unexpectedly; its log says how: {ended.log}" for ended in ends)
 
 
 def end(running: Running, timeout_s: float) -> bool:

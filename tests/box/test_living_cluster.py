@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -107,6 +108,11 @@ def test_a_cluster_in_the_background_is_driven_by_kubectl_and_entered(user: str,
     assert "later has no container sidecar; it has: later" in wrong.stderr
     misspelt = command(user, folder, "exec", "n1", "--", "true")
     assert "there is no n1 (did you mean node/n1?)" in misspelt.stderr, told(misspelt)
+    # The API's front: while it is started again, connections wait. What it served has ended.
+    front = next(pid for pid in _processes(folder / "runtime") if b"api_front" in _command_line(pid))
+    os.kill(front, signal.SIGKILL)
+    events = kubectl(user, folder, kubeconfig, "get", "events", "--field-selector", "involvedObject.name=kubernetes")
+    assert "the API's front has ended" in events.stdout, told(events)
     # Whoever is inside cannot end the box by its PID 1, which a program there takes for its own container's.
     kill = command(user, folder, "exec", "node/n1", "--", "sh", "-c", "kill 1; kill -INT 1; kill -HUP 1")
     assert kill.returncode == 0, told(kill)
@@ -143,6 +149,10 @@ def _processes(runtime: Path) -> list[int]:
     return found
 
 
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def _wait_gone(folder: Path) -> None:
     deadline = time.monotonic() + GONE_S
     while left := _processes(folder / "runtime"):
@@ -167,6 +177,8 @@ def test_nothing_is_left_of_a_killed_cluster_and_its_log_says_how_it_ended(folde
     assert files == ["first.log", "second.log"]
     log = Path(str(second["log"])).read_text()
     assert "second has ended: the process that holds it (API, kubelets, loops) was ended by SIGKILL" in log
+    said = command(user, folder, "ps").stdout
+    assert re.search(r"^second ended unexpectedly .* ago; its log says how: .*/second\.log$", said, re.MULTILINE), said
 
 
 def test_a_cluster_that_does_not_come_up_says_so_and_leaves_nothing(folder: Path) -> None:

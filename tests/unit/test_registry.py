@@ -23,6 +23,7 @@ from testbed.network.registry import (
     claim_free,
     directory,
     end,
+    ended_clusters,
     find,
     running_clusters,
 )
@@ -84,7 +85,12 @@ def test_a_name_is_taken_once_and_free_again_when_its_process_has_died(
     holder.wait()
     assert [cluster.name for cluster in running_clusters()] == ["lab-2"]
     assert sorted(path.name for path in directory().iterdir()) == ["lab-2.json", "lab.log"]
+    log = directory() / "lab.log"
+    assert [(ended.name, ended.log) for ended in ended_clusters()] == [("lab", log)]
+    with pytest.raises(LookupError, match=f"there are: lab-2\nlab ended unexpectedly; its log says how: {log}"):
+        find("lab")
     assert claim("lab").running.supervisor_pid == os.getpid()
+    assert ended_clusters() == []
 
 
 def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it() -> None:
