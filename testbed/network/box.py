@@ -9,7 +9,7 @@ Four processes, each the parent of the next::
 
 When any of the first three dies the kernel kills the next (PR_SET_PDEATHSIG), and when PID 1 of a PID namespace dies
 the kernel kills every process in it (pid_namespaces(7)). Namespaces, interfaces and mounts go with their last process,
-so nothing has to be cleaned up even after ``kill -9``.
+so nothing has to be cleaned up even after ``kill -9``, but for control groups (:mod:`testbed.network.janitor`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from types import FrameType
 
 from testbed.errors import MachineError, TestbedError
 from testbed.network import linux, netns
+from testbed.network.janitor import Janitor
 from testbed.network.netlink import Netlink, link_up
+from testbed.network.pods.cgroups import trees
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Exit status of a process that a signal ended, as shells report it.
@@ -44,6 +46,7 @@ def run_sealed(worker: Callable[[], int], on_start: Callable[[int], None] | None
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    has_groups = bool(trees())  # looked for before the fork: the box and its janitor are to know the same
     report_read, report_write = os.pipe()
     supervisor = os.getpid()
     entrance = os.fork()
@@ -55,9 +58,15 @@ def run_sealed(worker: Callable[[], int], on_start: Callable[[int], None] | None
     try:
         with os.fdopen(report_read) as report:
             init_pid, _, error = report.readline().rstrip("\n").partition(" ")
+        janitor = None
+        if init_pid.isdigit() and has_groups:
+            with suppress(OSError):  # the box has ended already
+                janitor = Janitor(int(init_pid))
         if init_pid.isdigit() and on_start is not None:
             on_start(int(init_pid))
         status = _wait(entrance)
+        if janitor is not None:
+            janitor.finish()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from testbed.network import linux
 from testbed.network.place import Place, namespace_command
+from testbed.network.pods.cgroups import Cgroups
 from testbed.network.pods.console import Console
 from testbed.network.pods.spawner import Spawner
 
@@ -67,7 +68,8 @@ class ContainerProcess:
 
 @dataclass(frozen=True)
 class Program:
-    """What a container runs. ``argv`` is empty for one that only waits; ``mounts`` are (source, target, read only)."""
+    """What a container runs. ``argv`` is empty for one that only waits; ``mounts`` are (source, target, read only);
+    ``groups`` are the entrances of its cgroups."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
@@ -75,6 +77,7 @@ class Program:
     mounts: Sequence[tuple[str, str, bool]] = ()
     stdin: Stdin = ""
     terminal: bool = False
+    groups: Sequence[str] = ()
 
 
 @dataclass
@@ -84,6 +87,7 @@ class _Container:
     place: Place
     ended: Callable[[int], None] = field(repr=False)
     console: Console | None = None
+    groups: Sequence[str] = ()
 
 
 class Containers:
@@ -94,6 +98,7 @@ class Containers:
         self._heard: dict[int, Callable[[int], None]] = {}  # by process id, who hears of its end
         self._sandboxes: dict[str, ContainerProcess] = {}
         self._spawner = Spawner(self._have_ended, self._parent_died)
+        self.cgroups = Cgroups()
         self.lost: Callable[[], None] = lambda: None
         """Called when the parent of all processes has died; every process has been ended then."""
 
@@ -204,7 +209,9 @@ class Containers:
                 started(None, error)
                 return
             process = ContainerProcess(pid)
-            self._containers[key, name] = _Container(process, program.environment, place, ended, console)
+            self._containers[key, name] = _Container(
+                process, program.environment, place, ended, console, program.groups
+            )
             self._heard[pid] = lambda status: self._container_ended(process, status, ended, console)
             started(process, "")
 
@@ -220,6 +227,7 @@ class Containers:
                 "layer": f"{name}-{run}",
                 "console": console.path if console is not None else "",
                 "terminal": program.terminal,
+                "groups": list(program.groups),
             },
             answered,
         )
@@ -248,6 +256,7 @@ class Containers:
                 "argv": list(argv),
                 "environment": dict(known.environment),
                 "log": str(output),
+                "groups": list(known.groups),
             },
             answered,
         )
@@ -283,6 +292,7 @@ class Containers:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_S)
         self._spawner.stop()
+        self.cgroups.close()
 
     # -- what happens --------------------------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class ContainerRun:
         """It has been started, at ``now_s`` since the epoch."""
         self.under_way, self.pid = False, pid
         self.runs += 1
+        if isinstance(self.state, Terminated):
+            self.last = self.state
         self.state = Running(now_s)
         self.started = "startupProbe" not in self.spec
         self.ready = self.started and "readinessProbe" not in self.spec
@@ -222,11 +224,15 @@ def phase_of(runs: Sequence[ContainerRun], policy: str) -> Phase:
     return "Failed" if policy != "Always" else "Running"
 
 
-def terminated(status: int, started_at: float, finished_at: float) -> Terminated:
-    """How a process ended: ``status`` is its exit status, or the negative number of the signal that ended it."""
+def terminated(status: int, started_at: float, finished_at: float, *, out_of_memory: bool = False) -> Terminated:
+    """How a process ended: ``status`` is its exit status, or the negative number of the signal that ended it.
+
+    ``out_of_memory``: the kernel has killed a process of the container because of its limit.
+    """
+    reason = "OOMKilled" if out_of_memory else "Error" if status else "Completed"
     if status < 0:
-        return Terminated(128 - status, started_at, finished_at, "Error", signal=-status)
-    return Terminated(status, started_at, finished_at, "Error" if status else "Completed")
+        return Terminated(128 - status, started_at, finished_at, reason, signal=-status)
+    return Terminated(status, started_at, finished_at, reason)
 
 
 def _duration(seconds: float) -> str:

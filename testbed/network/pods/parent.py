@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from testbed.network import linux
+from testbed.network.pods.cgroups import join
 from testbed.network.pods.extra_tools import link_tools
 from testbed.network.pods.frames import Incoming, Message, send
 from testbed.network.pods.pause import pause_command
@@ -65,6 +66,7 @@ class Parent:
         self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox
         self._names: dict[int, str] = {}  # the other way round
         self._children: set[int] = set()
+        self._groups: list[int] = []  # the cgroups that the program to be started joins
         self._layers = itertools.count(1)
         self._do: dict[str, Callable[[Message], int]] = {"sandbox": self._make_sandbox, "run": self._run}
 
@@ -168,9 +170,13 @@ class Parent:
             return self._spawn(argv, message["environment"], directory, log)
 
         try:
+            for entrance in message.get("groups", ()):
+                self._groups.append(os.open(entrance, os.O_WRONLY | os.O_CLOEXEC))
             pid: int = self._away(start, linux.CLONE_NEWNS if message.get("mounts") else 0)
             return pid
         finally:
+            while self._groups:
+                os.close(self._groups.pop())
             os.close(log)
             if console is not None:
                 os.close(console)
@@ -208,6 +214,7 @@ class Parent:
             stdout=log,
             stderr=log,
             start_new_session=own_session,
+            preexec_fn=(lambda: join(self._groups)) if self._groups else None,
         )
         process.returncode = 0  # it must not be waited for by subprocess: _report_ended does
         self._children.add(process.pid)
@@ -228,6 +235,7 @@ class Parent:
         """The rest of a forked process's life."""
         status = 1
         try:
+            join(self._groups)
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

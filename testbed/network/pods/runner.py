@@ -22,6 +22,7 @@ from testbed.cluster.objects import JsonObject, object_name, object_namespace, p
 from testbed.cluster.values import PodNetwork
 from testbed.network.containers import FOLDERS, ContainerProcess, Containers, Program, Stdin
 from testbed.network.place import Place
+from testbed.network.pods.cgroups import Group
 from testbed.network.pods.environment import NotConfigured, container_variables
 from testbed.network.pods.hooks import ask_page
 from testbed.network.pods.lifecycle import (
@@ -206,6 +207,8 @@ class PodRunner:
             variables = container_variables(self.pod, spec, self._lookup, services)
             argv = container_program(spec, variables)
             mounts = container_mounts(self.pod, spec, self.folder / "volumes", variables)
+            number = run.runs + 1
+            group = tools.containers.cgroups.make(f"{self.uid}-{run.name}-{number}", spec)
         except UnavailableImage as error:
             self._no_image(run, error, now)
             return
@@ -218,8 +221,8 @@ class PodRunner:
             self._say("Warning", "FailedMount", str(error))
             return
         run.begin()
-        if (spec.get("resources") or {}).get("limits"):
-            message = f"The limits of container {run.name} are not enforced here"
+        if group.lacking:
+            message = f"Limits of container {run.name} are not enforced: {group.lacking}"
             self._say_once("Warning", "LimitsNotEnforced", message)
         self._say("Normal", "Pulled", f'Container image "{spec.get("image", "")}" already present on machine')
         environment = {
@@ -232,16 +235,17 @@ class PodRunner:
         if terminal:
             environment.setdefault("TERM", "xterm")
         stdin: Stdin = ("once" if spec.get("stdinOnce") else "always") if spec.get("stdin") else ""
-        program = Program(argv, environment, str(spec.get("workingDir") or "/"), mounts, stdin, terminal)
-        number = run.runs + 1
+        program = Program(
+            argv, environment, str(spec.get("workingDir") or "/"), mounts, stdin, terminal, group.entrances
+        )
         tools.containers.run(
             self.key,
             run.name,
             number,
             self.place,
             program,
-            lambda process, error: tools.post(lambda: self._started(run, process, error)),
-            lambda status: tools.post(lambda: self._ended(run, number, status)),
+            lambda process, error: tools.post(lambda: self._started(run, group, process, error)),
+            lambda status: tools.post(lambda: self._ended(run, number, group, status)),
         )
 
     def _no_image(self, run: ContainerRun, error: UnavailableImage, now: float) -> None:
@@ -258,9 +262,10 @@ class PodRunner:
             self._say("Warning", "Failed", "Error: ImagePullBackOff")
             run.cannot_start("ImagePullBackOff", f'Back-off pulling image "{image}": {error}', None)
 
-    def _started(self, run: ContainerRun, process: ContainerProcess | None, error: str) -> None:
+    def _started(self, run: ContainerRun, group: Group, process: ContainerProcess | None, error: str) -> None:
         self._tools.touched(self)
         if process is None:
+            self._tools.containers.cgroups.remove(group)
             now_s = time.time()
             self._say("Warning", "Failed", f"Error: failed to start container {run.name}: {error}")
             run.runs += 1
@@ -289,14 +294,17 @@ class PodRunner:
         self._say("Normal", "Killing", f"FailedPostStartHook: stopping container {run.name}")
         self.stop_container(run, self._grace_s)
 
-    def _ended(self, run: ContainerRun, number: int, status: int) -> None:
+    def _ended(self, run: ContainerRun, number: int, group: Group, status: int) -> None:
         self._tools.touched(self)
+        out_of_memory = group.has_run_out_of_memory
+        self._tools.containers.cgroups.remove(group)
         if run.runs != number:
             return
         self._tools.prober.forget(self.key, run.name)
         self._stopping.discard(run.name)
         began_s = run.state.started_at if isinstance(run.state, Running) else self._start_s
-        run.has_ended(terminated(status, began_s, time.time()), self._policy, time.monotonic(), self._who)
+        ended = terminated(status, began_s, time.time(), out_of_memory=out_of_memory)
+        run.has_ended(ended, self._policy, time.monotonic(), self._who)
         shutil.rmtree(self.folder / f"{run.name}-{number}", ignore_errors=True)
         if self.stage == "up" and run.due is not None and run.due > time.monotonic():
             message = f"Back-off restarting failed container {run.name} in pod {self._who}"
