@@ -22,6 +22,7 @@ from benchmarks import (
     proxies_push,
     services_push,
     vip_rtt,
+    watchers,
 )
 from benchmarks.figures import Figure, table
 from testbed.network.builder import choose_datapath
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "loops": loops.figures,
     "pods": pods.figures,
     "memory": memory.figures,
+    "watchers": watchers.figures,
 }
 
 

@@ -1,0 +1,162 @@
+"""Whether a cluster grows while 100 watchers look on for ten minutes and pods come and go.
+
+The watchers are another process, outside the box, on the way that people's tools take: by TLS, through the API's front.
+Each watch ends after 30 to 90 s and is begun anew. What is counted is the process that holds the cluster, and the
+front: memory, open files and threads, every few seconds; the medians of the first minute beside those of the last.
+
+The store keeps the latest changes for those who come late, and so grows until it holds as many as it keeps. That is no
+growth by watchers, so pods come and go by the hundred before the first minute, until no more changes are kept than
+were before.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.boxed import boxed
+from benchmarks.figures import Figure, at_most
+from benchmarks.ours import Stopwatch, four_nodes
+from testbed.cluster.objects import JsonObject
+from testbed.network.builder import built, choose_datapath
+from testbed.network.kubeconfig import Door, open_door
+from testbed.network.testbed import Testbed
+
+DURATION_S, ENDS_S, SAMPLE_EVERY_S = 600.0, 60.0, 5.0
+FEW, MANY, SCALED_EVERY_S = 5, 15, 5.0
+_WARM_UP_PODS, _WARM_UP_ROUNDS = 300, 4
+GROWTH_AT_MOST_MB, MORE_AT_MOST = 5.0, 2.0
+_KB_PER_MB = 1000 / 1.024
+
+Sample = dict[str, float]
+
+
+def figures() -> list[Figure]:
+    """What the processes had in the last minute, beside the first."""
+    found = measured(DURATION_S, ENDS_S, _WARM_UP_ROUNDS)
+    what = f"{found['watchers']:.0f} watchers for {DURATION_S / 60:.0f} min"
+    lines = [
+        Figure(f"{what}: pods made and ended", found["pods"], ""),
+        Figure(f"{what}: events that they were told", found["events"], "", found["watches"], "watches"),
+        at_most(0, f"{what}: that know something else than the API in the end", found["differing"], ""),
+    ]
+    for process in ("cluster", "front"):
+        for name, unit, limit in (("rss", "MB", GROWTH_AT_MOST_MB), ("files", "", MORE_AT_MOST), ("threads", "", 2.0)):
+            first, last = found[f"first {process} {name}"], found[f"last {process} {name}"]
+            met = last - first <= limit
+            target = f"<= {limit:g} {unit} more".replace("  ", " ")
+            lines.append(Figure(f"{what}: {process}, {name}", last, unit, first, "at first", target=target, met=met))
+    return lines
+
+
+def measured(duration_s: float, ends_s: float, warm_up_rounds: int) -> dict[str, float]:
+    """All figures by their names; ``ends_s`` is how long the first and the last part of the time are."""
+    argv = [sys.executable, "-m", "benchmarks.watching"]
+    with open_door() as door, subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as them:
+        try:
+            return boxed(lambda: _measure(door, them, duration_s, ends_s, warm_up_rounds))
+        finally:
+            them.kill()
+
+
+def _measure(
+    door: Door, them: subprocess.Popen[str], duration_s: float, ends_s: float, warm_up_rounds: int
+) -> dict[str, float]:
+    with built(four_nodes(0), choose_datapath("auto"), Stopwatch(), door) as testbed:
+        testbed.apply([_deployment(), _SERVICE])
+        for _ in range(warm_up_rounds):
+            for replicas in (_WARM_UP_PODS, FEW):
+                testbed.scale("default", "many", replicas)
+                testbed.wait_settled()
+        said = _ask(them, {"url": door.url, "token": door.token, "certificate": door.certificate.decode()})
+        samples: list[Sample] = []
+        with Churn(testbed) as churn:
+            ends = time.monotonic() + duration_s
+            while time.monotonic() < ends:
+                time.sleep(SAMPLE_EVERY_S)
+                samples.append(_sample(testbed))
+        testbed.wait_settled()
+        testbed.wait_pods_ready()
+        said |= _ask(them, {"compare": True})
+    number = max(1, int(ends_s / SAMPLE_EVERY_S))
+    found = {**said, "pods": float(churn.pods)}
+    for name in samples[0]:
+        found[f"first {name}"] = statistics.median(sample[name] for sample in samples[:number])
+        found[f"last {name}"] = statistics.median(sample[name] for sample in samples[-number:])
+    return found
+
+
+def _ask(them: subprocess.Popen[str], what: dict[str, Any]) -> dict[str, float]:
+    assert them.stdin is not None and them.stdout is not None
+    them.stdin.write(json.dumps(what) + "\n")
+    them.stdin.flush()
+    answer: dict[str, float] = json.loads(them.stdout.readline())
+    return answer
+
+
+class Churn:
+    """Scales the Deployment up and down until it is left. A context manager; ``pods`` counts those that were made."""
+
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed = testbed
+        self.pods = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="churn", daemon=True)
+
+    def __enter__(self) -> Churn:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        replicas = FEW
+        while not self._stopping.wait(SCALED_EVERY_S):
+            replicas = MANY if replicas == FEW else FEW
+            self._testbed.scale("default", "many", replicas)
+            self.pods += MANY - FEW if replicas == MANY else 0
+
+
+def _sample(testbed: Testbed) -> Sample:
+    sample = {f"cluster {name}": value for name, value in _of_process("self").items()}
+    assert testbed.api_front is not None
+    return sample | {f"front {name}": value for name, value in _of_process(str(testbed.api_front.pid)).items()}
+
+
+def _of_process(pid: str) -> Sample:
+    folder = Path("/proc", pid)
+    fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+    return {
+        "rss": int(fields["VmRSS"].split()[0]) / _KB_PER_MB,
+        "threads": float(fields["Threads"]),
+        "files": float(len(list((folder / "fd").iterdir()))),
+    }
+
+
+_SERVICE: JsonObject = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "many", "namespace": "default"},
+    "spec": {"selector": {"app": "many"}, "ports": [{"port": 80, "targetPort": 8000}]},
+}
+
+
+def _deployment() -> JsonObject:
+    template = {
+        "metadata": {"labels": {"app": "many"}},
+        "spec": {"containers": [{"name": "main", "image": "whoami"}]},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "many", "namespace": "default"},
+        "spec": {"replicas": FEW, "selector": {"matchLabels": {"app": "many"}}, "template": template},
+    }
