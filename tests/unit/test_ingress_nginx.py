@@ -20,6 +20,7 @@ from testbed.cluster.ingress.values import Key
 from testbed.cluster.objects import JsonObject
 from testbed.network.ingress import control
 from testbed.network.ingress.certificates import self_signed
+from tests.unit.free_ports import free_ports
 from tests.unit.ingress_objects import findings, ingress, path, rule, translated
 from tests.unit.ingress_table import HOSTS, OWN, SPECIFIED, WILDCARD, Rule
 
@@ -47,7 +48,7 @@ class Nginx:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port, self.tls_port, self._health_port = _free_ports(3)
+        self.port, self.tls_port, self._health_port = free_ports(3)
         self._certificates: dict[Key | None, Path] = {}
         for name in ("own", "tls"):
             file = directory / f"{name}.pem"
@@ -106,14 +107,6 @@ class Nginx:
         plain = socket.create_connection(("127.0.0.1", self.tls_port), timeout=10)
         with context.wrap_socket(plain, server_hostname=host) as secure:
             return secure.getpeercert(binary_form=True) or b""
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +238,7 @@ def test_endpoints_change_while_it_runs(nginx: Nginx, table: str) -> None:
     control.send_endpoints(nginx.directory, "v3\ndefault/first/80\n")
     assert nginx.get("a.example")[0] == 503
     # Nobody listens at one of them: another one is asked.
-    dead = f"127.0.0.1:{_free_ports(1)[0]}"
+    dead = f"127.0.0.1:{free_ports(1)[0]}"
     control.send_endpoints(nginx.directory, f"v4\ndefault/first/80 {dead} {servers['default/second/80']}\n")
     assert {nginx.get("a.example")[1].split()[0] for _ in range(10)} == {"second"}
     assert control.read_state(nginx.directory).endpoints == "v4"

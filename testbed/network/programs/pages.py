@@ -6,9 +6,11 @@ copies where it touches them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
@@ -65,6 +67,22 @@ def serve(port: int, answer: Answer) -> None:
         while True:
             connection, client = listener.accept()
             threading.Thread(target=_converse, args=(connection, client[0], client[1], answer), daemon=True).start()
+
+
+def logged(answer: Answer) -> Answer:
+    """The same answers, each with a line on standard output, in the Common Log Format that Apache's image writes."""
+
+    def answer_and_tell(request: Request) -> Page:
+        page = answer(request)
+        length = len(page.body.encode()) if request.method != "HEAD" else 0
+        when = time.strftime("%d/%b/%Y:%H:%M:%S %z")
+        asked = f"{request.method} {request.target} {request.version}".replace('"', '\\"')
+        line = f'{request.address} - - [{when}] "{asked}" {page.status} {length or "-"}\n'
+        with contextlib.suppress(OSError):  # a log that cannot be written is no reason not to answer
+            os.write(1, line.encode())  # whole, while other threads write theirs
+        return page
+
+    return answer_and_tell
 
 
 def port_from_environment(default: int) -> int:

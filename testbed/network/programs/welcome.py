@@ -10,7 +10,7 @@ import socket
 import sys
 from html import escape
 
-from testbed.network.programs.pages import Page, Request, port_from_environment, serve
+from testbed.network.programs.pages import Page, Request, logged, port_from_environment, serve
 
 _HTML = "text/html; charset=utf-8"
 
@@ -37,7 +37,7 @@ def httpd_page(_request: Request) -> Page:
 
 def main() -> None:
     if "httpd" in sys.argv[1:]:
-        serve(port_from_environment(80), httpd_page)
+        serve(port_from_environment(80), logged(httpd_page))
     serve(port_from_environment(8080), tomcat_page)
 
 
