@@ -50,7 +50,8 @@ class UnknownImage(ValueError):
     def __init__(self, image: str) -> None:
         self.image = image
         self.known = tuple(catalogue())
-        super().__init__(f"image {image} has no program here, so the container needs a command")
+        self.hint = suggestion(image_name(image), self.known)
+        super().__init__(f"image {image} has no program here{self.hint}, so the container needs a command")
 
 
 class UnavailableImage(Exception):

@@ -232,4 +232,8 @@ def test_an_image_without_its_program_says_what_to_install(monkeypatch: pytest.M
         container_program({"image": "redis:7"}, {})
     with pytest.raises(UnavailableImage, match=r"docs/pods\.md"):
         container_program({"image": "example.org/none:1"}, {})
+    with pytest.raises(
+        UnavailableImage, match=r'^image example\.org/ngnix:1 has no program here \(did you mean "nginx"\?\)'
+    ):
+        container_program({"image": "example.org/ngnix:1"}, {})
     assert container_program({"image": "pause"}, {}) == []

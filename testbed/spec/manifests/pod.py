@@ -16,7 +16,7 @@ from testbed.spec.manifests.manifest import Manifest, pod_template
 from testbed.spec.manifests.metadata import one_of, subdomain_problems, within
 from testbed.spec.manifests.ports import PORT_NAME_FORM, is_port_name, number_problems, protocol_problems
 from testbed.spec.manifests.probes import PROBE_FIELDS, PROBES, probe_problems
-from testbed.spec.nearest import names_text, suggestion
+from testbed.spec.nearest import names_text
 from testbed.spec.source import FieldPath
 
 _HOOK: Fields = {"exec": None, "httpGet": None, "sleep": None}
@@ -91,10 +91,9 @@ def unknown_images(manifest: Manifest) -> Iterator[Problem]:
         try:
             container_argv(container)
         except UnknownImage as unknown:
-            message = "this image has no program here, so the container needs a command"
-            hint = suggestion(unknown.image, unknown.known)
+            message = f"this image has no program here, so the container needs a command{unknown.hint}"
             allowed = f"a command, one of the images {names_text(unknown.known)}, or one of a catalogue of your own"
-            yield manifest.problem((*here, "image"), message + hint, unknown.image, allowed)
+            yield manifest.problem((*here, "image"), message, unknown.image, allowed)
 
 
 def _containers(path: FieldPath, spec: JsonObject) -> Iterator[tuple[FieldPath, JsonObject]]:
