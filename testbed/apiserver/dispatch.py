@@ -11,6 +11,7 @@ from testbed.apiserver.deleting import delete, delete_collection
 from testbed.apiserver.exchange import Exchange, encode
 from testbed.apiserver.listing import list_page
 from testbed.apiserver.openapi import answer_openapi
+from testbed.apiserver.openapi_v3 import answer_openapi_v3, is_openapi_v3
 from testbed.apiserver.page import answer_page, is_page
 from testbed.apiserver.patching import patch
 from testbed.apiserver.paths import Target, not_found, parse_path
@@ -38,6 +39,8 @@ def dispatch(exchange: Exchange, server: ApiServer) -> None:
         exchange.answer_bytes(200, "text/plain; charset=utf-8", b"ok")
     elif path == "/openapi/v2" and exchange.method in _READING:
         answer_openapi(exchange)
+    elif is_openapi_v3(path) and exchange.method in _READING:
+        answer_openapi_v3(exchange, path)
     elif access_review(exchange, path):
         return
     else:

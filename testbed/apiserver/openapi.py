@@ -7,6 +7,7 @@ Made of Kubernetes' own definitions (:mod:`testbed.cluster.schemas`). ``kubectl`
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -22,9 +23,11 @@ from testbed.cluster.versions import OTHER_VERSIONS
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _ASKED_FOR = "application/com.github.proto-openapi.spec.v2"
 _PREFIX = "#/$defs/"
-# The parameters of PATCH that clients look for before they use them.
-_PATCH_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
-_PATCH_MEDIA = (
+_TO = "#/definitions/"
+INFO = {"title": "Kubernetes", "version": "v1.32.0"}
+PATCH_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
+"""The parameters of PATCH that clients look for before they use them."""
+PATCH_MEDIA = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
@@ -51,18 +54,23 @@ def document() -> JsonObject:
     """The document (Swagger 2.0): the definitions of all kinds, and of their operations what clients look for."""
     names = definition_names()
     wanted = [names[kind.group, kind.version, kind.name] for kind in KINDS]
-    found: dict[str, JsonObject] = {}
+    return {
+        "swagger": "2.0",
+        "info": INFO,
+        "paths": _paths(),
+        "definitions": referenced(wanted, _plain, _TO),
+    }
+
+
+def referenced(names: Iterable[str], plain: Callable[[JsonObject], JsonObject], prefix: str) -> JsonObject:
+    """Definitions, and all that they refer to by ``prefix``, in the form that ``plain`` gives them; sorted by name."""
+    wanted, found = list(names), dict[str, JsonObject]()
     while wanted:
         name = wanted.pop()
         if name not in found:
-            found[name] = _plain(definitions()[name])
-            wanted += _references(found[name])
-    return {
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.32.0"},
-        "paths": _paths(),
-        "definitions": dict(sorted(found.items())),
-    }
+            found[name] = plain(definitions()[name])
+            wanted += _references(found[name], prefix)
+    return dict(sorted(found.items()))
 
 
 def _paths() -> JsonObject:
@@ -80,11 +88,11 @@ def _object_path(kind: Kind) -> str:
 def _patch_operation(group: str, version: str, kind: str) -> JsonObject:
     return {
         "operationId": f"patch{group}{version}{kind}",
-        "consumes": list(_PATCH_MEDIA),
+        "consumes": list(PATCH_MEDIA),
         "produces": [JSON],
         "parameters": [
             {"name": name, "in": "query", "type": "boolean" if name == "force" else "string", "uniqueItems": True}
-            for name in _PATCH_PARAMETERS
+            for name in PATCH_PARAMETERS
         ],
         "responses": {"200": {"description": "OK"}},
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
@@ -104,7 +112,7 @@ def _plain(node: Any) -> Any:
     plain: JsonObject = {}
     for name, value in node.items():
         if name == "$ref":
-            plain[name] = "#/definitions/" + value.removeprefix(_PREFIX)
+            plain[name] = _TO + value.removeprefix(_PREFIX)
         elif name == "type" and isinstance(value, list):
             plain[name] = next(each for each in value if each != "null")
         elif name == "properties":
@@ -116,13 +124,13 @@ def _plain(node: Any) -> Any:
     return plain
 
 
-def _references(node: Any) -> list[str]:
+def _references(node: Any, prefix: str) -> list[str]:
     if isinstance(node, list):
-        return [name for entry in node for name in _references(entry)]
+        return [name for entry in node for name in _references(entry, prefix)]
     if not isinstance(node, dict):
         return []
-    own = [node["$ref"].removeprefix("#/definitions/")] if isinstance(node.get("$ref"), str) else []
-    return own + [name for inner in node.values() for name in _references(inner)]
+    own = [node["$ref"].removeprefix(prefix)] if isinstance(node.get("$ref"), str) else []
+    return own + [name for inner in node.values() for name in _references(inner, prefix)]
 
 
 # The protocol buffers: field numbers of openapi.v2, message by message.

@@ -523,10 +523,28 @@ def test_openapi_is_complete_and_of_one_mind_in_both_forms(ask):
     assert answer.body.startswith(b"\x0a\x032.0") and b"io.k8s.api.core.v1.Pod" in answer.body
 
 
+def test_each_document_of_openapi_v3_is_complete_and_kept_by_its_hash(ask):
+    index = ask("GET", "/openapi/v3").body["paths"]
+    assert {"api/v1", "apis/apps/v1", "apis/networking.k8s.io/v1"} <= set(index)
+    for group_version, entry in index.items():
+        url = entry["serverRelativeURL"]
+        answer = ask("GET", url)
+        schemas = answer.body["components"]["schemas"]
+        assert set(_references(answer.body)) <= set(schemas)
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert "Cache-Control" not in ask("GET", f"/openapi/v3/{group_version}?hash=OLD").headers
+        kinds = [each["patch"]["x-kubernetes-group-version-kind"] for each in answer.body["paths"].values()]
+        described = [kind for schema in schemas.values() for kind in schema.get("x-kubernetes-group-version-kind", ())]
+        assert kinds and all(kind in described for kind in kinds), url
+    containers = ask("GET", "/openapi/v3/api/v1").body["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]
+    assert containers["properties"]["containers"]["x-kubernetes-patch-merge-key"] == "name"
+    assert ask("GET", "/openapi/v3/apis/extensions/v1beta1").code == 404
+
+
 def _references(node):
     if isinstance(node, dict):
         if isinstance(node.get("$ref"), str):
-            yield node["$ref"].removeprefix("#/definitions/")
+            yield node["$ref"].rpartition("/")[2]
         for inner in node.values():
             yield from _references(inner)
     elif isinstance(node, list):
