@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from testbed.cluster import identity
 from testbed.cluster.config_rules import config_change_problems, config_problems
-from testbed.cluster.defaulting import set_defaults
+from testbed.cluster.defaulting import set_default_requests, set_defaults
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.jobs import JOB_UID_LABELS
@@ -59,9 +59,11 @@ def cluster_admission(config: NetworkConfig) -> Admission:
             problems = [*config_problems(new), *(config_change_problems(new, old) if old is not None else ())]
         elif kind is POD and old is not None:
             _keep_what_a_pod_has(new, old)
+            set_default_requests(new)
             problems = list(_pod_problems(new, old))
         elif kind is POD:
             _label_as_its_jobs(new)
+            set_default_requests(new)
         elif kind is NAMESPACE:
             new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = object_name(new)
             new.setdefault("status", {}).setdefault("phase", "Active")

@@ -26,8 +26,26 @@ def set_defaults(kind: Kind, wire: JsonObject) -> None:
         complete(wire)
 
 
+def set_default_requests(pod: JsonObject) -> None:
+    """Have a Pod's containers request what they are limited to where they say nothing else; templates stay as they are.
+
+    https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
+    """
+    spec = pod.get("spec")
+    if not isinstance(spec, dict):
+        return
+    for container in [*_dicts(spec, "initContainers"), *_dicts(spec, "containers")]:
+        resources = container.get("resources")
+        if not isinstance(resources, dict):
+            continue
+        limits, requests = resources.get("limits"), resources.get("requests") or {}
+        if isinstance(limits, dict) and isinstance(requests, dict):
+            resources["requests"] = {**limits, **requests}
+
+
 def _pod(wire: JsonObject) -> None:
     _pod_spec(wire.get("spec"))
+    set_default_requests(wire)
 
 
 def _pod_spec(spec: Any) -> None:

@@ -32,6 +32,15 @@ def test_a_pod_that_is_put_again_as_it_was_written_keeps_what_it_was_given(store
     )
 
 
+def test_what_a_container_is_limited_to_it_requests(store):
+    limits = {"cpu": "500m", "memory": "64Mi"}
+    limited = pod("limited")
+    limited["spec"]["containers"][0]["resources"] = {"limits": limits, "requests": {"cpu": "100m"}}
+    made = store.create(limited)
+    assert made["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "100m", "memory": "64Mi"}
+    assert store.replace(limited) is made, "a pod that is put again as it was written is the same"
+
+
 @pytest.mark.parametrize(
     ("patch", "field"),
     [
