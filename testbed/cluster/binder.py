@@ -10,7 +10,7 @@ from testbed.cluster.conditions import with_condition
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import POD
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, uses_host_network
-from testbed.cluster.pod_facts import is_active
+from testbed.cluster.pod_facts import is_active, is_finished
 from testbed.cluster.pod_ledger import PodLedger, PodRefused
 from testbed.cluster.store import Store
 from testbed.cluster.view import node_network, pod_network
@@ -66,9 +66,13 @@ class Binder:
                 self._ledger.release(key)
                 self._refused.pop(key, None)
                 self._to_do[key] = None
-        elif before is None or key not in self._ledger or pod_network(before) != pod_network(pod):
+            return
+        has_ended = before is not None and is_finished(pod) and not is_finished(before)
+        if before is None or key not in self._ledger or pod_network(before) != pod_network(pod) or has_ended:
             self._to_do.pop(key, None)
             self._ledger.occupy(pod)
+        if has_ended:
+            self._try_again()
 
     def _try_again(self) -> None:
         self._to_do |= self._refused

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from testbed.cluster import identity
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.objects import JsonObject, is_valid_name, object_name, object_namespace, pod_key, uses_host_network
+from testbed.cluster.pod_facts import is_finished
+from testbed.cluster.pod_requests import Resources, allocatable, pod_requests
 from testbed.cluster.pool import Pool
 from testbed.cluster.scheduler import HostPort, NodeLoad, Unschedulable, choose_node, host_ports
 from testbed.cluster.values import IPNetwork
@@ -46,6 +48,7 @@ class _Held:
     of_port: int | None = None
     interface: str = ""
     host_ports: frozenset[HostPort] = frozenset()
+    requests: Resources = field(default_factory=dict)
 
 
 class _Node:
@@ -64,6 +67,7 @@ class _Node:
             pod_capacity(self.pod_cidr),
             node["spec"].get("unschedulable") is True,
             taints=node["spec"].get("taints") or (),
+            allocatable=allocatable(node),
         )
 
 
@@ -82,14 +86,15 @@ class PodLedger:
         return key in self._held
 
     def add_node(self, node: JsonObject) -> None:
-        """Count with a Node, or with what has changed of its labels, its taints and whether pods may go there.
+        """Count with a Node, or with what has changed of its labels, its taints, what it has and whether pods may go
+        there.
 
         Raises KeyError, StopIteration or ValueError when it lacks an address or a pod CIDR.
         """
         new = _Node(node)
         known = self._nodes.setdefault(new.load.name, new)
         known.load.labels, known.load.unschedulable = new.load.labels, new.load.unschedulable
-        known.load.taints = new.load.taints
+        known.load.taints, known.load.allocatable = new.load.taints, new.load.allocatable
         self._loads[new.load.name] = known.load
 
     def remove_node(self, name: str) -> None:
@@ -97,19 +102,19 @@ class PodLedger:
         self._loads.pop(name, None)
 
     def occupy(self, pod: JsonObject) -> None:
-        """Count a pod that exists, with what it says that it has."""
-        key = pod_key(pod)
+        """Count a pod that exists, with what it says that it has. One that has ended has its address, and no more."""
+        key, spec = pod_key(pod), pod["spec"]
         self.release(key)
-        node_name = pod["spec"].get("nodeName", "")
-        node, network, ports = self._nodes.get(node_name), pod_network(pod), frozenset(host_ports(pod["spec"]))
+        node_name = spec.get("nodeName", "")
+        node, network = self._nodes.get(node_name), pod_network(pod)
+        used = (frozenset[HostPort](), {}) if is_finished(pod) else (frozenset(host_ports(spec)), pod_requests(spec))
         if node is None or network is None:
-            self._held[key] = _Held(node_name, host_ports=ports)
+            held = self._held[key] = _Held(node_name, None, None, "", *used)
             if node is not None:
-                node.load.pod_count += 1
-                node.load.host_ports.update(ports)
+                self._count(key, held, node)
             return
         index = int(network.pod_ip) - node.first_address
-        held = _Held(node_name, index, network.of_port, network.interface, ports)
+        held = _Held(node_name, index, network.of_port, network.interface, *used)
         for pool, number in ((node.pod_indices, held.pod_index), (node.of_ports, held.of_port)):
             # What a person writes by hand need not be free, and then is not given back with this pod either.
             if number is not None and number in pool.numbers and pool.owner(number) is None:
@@ -124,6 +129,7 @@ class PodLedger:
             return
         node.load.pod_count -= 1
         node.load.host_ports.subtract(held.host_ports)
+        node.load.requested.subtract(held.requests)
         if held.pod_index is None:
             return
         node.load.free_addresses += 1
@@ -145,17 +151,20 @@ class PodLedger:
         if not pod.get("spec"):
             raise PodRefused(key, FieldProblem("spec", "a Pod needs a spec with containers"))
         try:
+            used = frozenset(host_ports(pod["spec"])), pod_requests(pod["spec"])
+        except ValueError as error:
+            raise PodRefused(key, FieldProblem("spec.containers", str(error))) from None
+        try:
             node = self._nodes[choose_node(pod, self._loads)]
         except Unschedulable as error:
             problem = FieldProblem(error.field, error.reason, error.value, error.allowed)
             raise PodRefused(key, problem, error.message) from None
         metadata = {**pod["metadata"], "namespace": object_namespace(pod)}
-        ports = frozenset(host_ports(pod["spec"]))
-        pod_ip, held = node.node_ip, _Held(node.load.name, host_ports=ports)
+        pod_ip, held = node.node_ip, _Held(node.load.name, None, None, "", *used)
         if not uses_host_network(pod):
             interface = self._free_interface(metadata["namespace"], metadata["name"])
             index, of_port = node.pod_indices.take(key), node.of_ports.take(key)
-            held = _Held(node.load.name, index, of_port, interface, ports)
+            held = _Held(node.load.name, index, of_port, interface, *used)
             assert held.pod_index is not None
             address = node.pod_cidr[held.pod_index]
             pod_ip = str(address)
@@ -173,6 +182,7 @@ class PodLedger:
         self._held[key] = held
         node.load.pod_count += 1
         node.load.host_ports.update(held.host_ports)
+        node.load.requested.update(held.requests)
         if held.pod_index is not None:
             node.load.free_addresses -= 1
             self._interfaces.add(held.interface)

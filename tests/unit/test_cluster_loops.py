@@ -146,7 +146,10 @@ def test_a_pod_that_finds_no_place_says_so_and_gets_the_first_that_becomes_free(
         cluster.settle()
         [condition] = cluster.store.get(POD, "p4")["status"]["conditions"]
         assert condition["reason"] == "Unschedulable"
-        assert condition["message"] == "0/1 nodes are available: 1 Too many pods."
+        assert condition["message"] == (
+            "0/1 nodes are available: 1 Too many pods. "
+            "preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        )
         cluster.store.delete(POD, "p2")
         cluster.settle()
         assert cluster.store.get(POD, "p4")["status"]["podIP"] == "10.244.0.4"

@@ -249,7 +249,9 @@ def test_a_pod_that_fits_nowhere_is_told_why_of_every_node():
         cluster.settle()
         message = (
             "0/3 nodes are available: 1 Too many pods, 1 node(s) had untolerated taint {gpu: a}, "
-            "1 node(s) were unschedulable."
+            "1 node(s) were unschedulable. "
+            "preemption: 0/3 nodes are available: 1 No preemption victims found for incoming pod, "
+            "2 Preemption is not helpful for scheduling."
         )
         assert ("FailedScheduling", message) in cluster.events(POD, "p4")
         assert condition(cluster.store.get(POD, "p4"), "PodScheduled")["message"] == message
@@ -265,8 +267,8 @@ def test_two_pods_with_one_host_port_are_on_two_nodes():
         cluster.store.patch(DEPLOYMENT, "web", {"spec": {"replicas": 4}})
         cluster.settle()
         [waiting] = [wire for wire in cluster.pods() if not wire["spec"].get("nodeName")]
-        message = "0/3 nodes are available: 3 node(s) didn't have free ports for the requested pod ports."
-        assert condition(waiting, "PodScheduled")["message"] == message
+        message = "0/3 nodes are available: 3 node(s) didn't have free ports for the requested pod ports. "
+        assert condition(waiting, "PodScheduled")["message"].startswith(message)
         cluster.store.delete(POD, object_name(pods_on(cluster, "n2")[0]))
         cluster.run_pods()
         assert pods_on(cluster, "n2")

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from testbed.cluster import quantities
 from testbed.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.spec.images import expanded
@@ -122,18 +123,12 @@ def resource_value(container: JsonObject, wanted: JsonObject) -> str:
     return str(int(-(-quantity(str(text)) // divisor)))
 
 
-_SUFFIXES = {
-    **dict(zip(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), (10.0**n for n in range(-9, 19, 3)), strict=True)),
-    **{f"{name}i": 1024.0**n for n, name in enumerate(("K", "M", "G", "T", "P", "E"), 1)},
-}
-
-
 def quantity(text: str) -> float:
     """A Kubernetes quantity: ``500m`` is 0.5, ``64Mi`` is 67108864. Raises NotConfigured for what is none."""
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", text.strip())
-    if match is None or match[2] not in _SUFFIXES:
-        raise NotConfigured(f"{text!r} is not a quantity")
-    return float(match[1]) * _SUFFIXES[match[2]]
+    try:
+        return float(quantities.quantity(text))
+    except ValueError as error:
+        raise NotConfigured(str(error)) from None
 
 
 def _quoted(text: str) -> str:
