@@ -20,7 +20,7 @@ from typing import Literal
 
 from testbed.network import linux
 from testbed.network.place import Place, namespace_command
-from testbed.network.pods.cgroups import Cgroups
+from testbed.network.pods.cgroups import Cgroups, joining
 from testbed.network.pods.console import Console
 from testbed.network.pods.spawner import Spawner
 
@@ -135,11 +135,12 @@ class Containers:
         return self._containers[key, container].process
 
     def command(self, key: str, container: str, argv: Sequence[str]) -> list[str]:
-        """The command line that runs ``argv`` where the container's program runs, with the files that it sees.
+        """The command line that runs ``argv`` where the container's program runs, with its files and within its limits.
 
         Raises KeyError when there was none.
         """
-        return namespace_command(f"/proc/{self._containers[key, container].process.pid}/ns", argv)
+        known = self._containers[key, container]
+        return joining(known.groups, namespace_command(f"/proc/{known.process.pid}/ns", argv))
 
     def console(self, key: str, container: str) -> Console | None:
         """The standard input and terminal of a container's program, if it has any. Raises KeyError."""
