@@ -23,6 +23,7 @@ needs=(
   "/usr/sbin/knotd knot"
   "/usr/bin/kdig knot-dnsutils"
   "/usr/bin/curl curl"
+  "/usr/bin/redis-server redis-server"
   "/usr/bin/kubectl kubernetes-client"
   "/usr/bin/chromium chromium"
 )

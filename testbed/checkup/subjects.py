@@ -16,6 +16,7 @@ from testbed.checkup import (
     proxy,
     reach,
     routes,
+    sctp,
     service_answers,
     tunnel,
 )
@@ -33,6 +34,7 @@ _CHECKS: dict[str, Callable[[RunningCluster], list[Finding]]] = {
     "endpoints": endpoints.check,
     "proxy": proxy.check,
     "services": service_answers.check,
+    "sctp": sctp.check,
     "dns": dns.check,
     "policy": policy.check,
     "latency": latency.check,

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tool:
-    """A program. ``always``: no experiment runs without it; the others are needed by those that use them."""
+    """A program. ``always``: no experiment runs without it; the others are needed by those that use them.
+
+    ``file`` is where it is, for a part of a program that is no program itself.
+    """
 
     name: str
     package: str
     purpose: str
     version_arguments: tuple[str, ...] = ("--version",)
     always: bool = False
+    file: str = ""
 
+
+_NGINX_MODULES = "/usr/lib/nginx/modules/"
+LUA_MODULE = "ngx_http_lua_module.so"
 
 TOOLS: Mapping[str, Tool] = {
     tool.name: tool
@@ -33,8 +40,13 @@ TOOLS: Mapping[str, Tool] = {
         Tool("ping", "iputils-ping", "probe icmp_rtt", ("-V",)),
         Tool("iperf3", "iperf3", "probe throughput"),
         Tool("busybox", "busybox", "image busybox", ()),
-        Tool("nginx", "nginx-light", "image nginx", ("-v",)),
+        Tool("nginx", "nginx-light", "images nginx and ingress-nginx/controller", ("-v",)),
+        Tool(LUA_MODULE, "libnginx-mod-http-lua", "image ingress-nginx/controller", file=_NGINX_MODULES + LUA_MODULE),
+        Tool("redis-server", "redis-server", "image redis"),
+        Tool("curl", "curl", "image curl, and the walk-throughs"),
         Tool("knotd", "knot", "image cluster-dns"),
+        Tool("kdig", "knot-dnsutils", "image dnsutils, and testbed doctor --cluster"),
+        Tool("conntrack", "conntrack", "testbed trace through the nodes' kernels"),
         Tool("nft", "nftables", "refusing connections to Services without endpoints", always=True),
         Tool("iptables-restore", "iptables", "proxy: iptables, proxy: ipvs"),
         Tool("ipset", "ipset", "proxy: ipvs"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from testbed.doctor.catalogue import LUA_MODULE
 from testbed.doctor.facts import DatapathWish
 from testbed.doctor.needs import Needs
-from testbed.spec.images import UnknownImage, container_argv
+from testbed.spec.images import UnknownImage, container_argv, find_image
 
 if TYPE_CHECKING:
     from testbed.spec.checked import CheckedExperiment
 
 # Probes that start a program; the others are the testbed's own.
 _PROBE_TOOLS = {"icmp_rtt": "ping", "throughput": "iperf3"}
+# Images whose program becomes another one.
+_IMAGE_TOOLS = {"cluster-dns": ("knotd",), "ingress-nginx/controller": ("nginx", LUA_MODULE)}
 # The kernels' proxies; the bridges' needs nothing that not every network needs.
 _PROXY_TOOLS = {
     "iptables": ("iptables-restore",),
@@ -65,7 +68,10 @@ def _container_programs(checked: CheckedExperiment) -> Iterator[tuple[str, str]]
             except UnknownImage:  # a warning was given; the pod will say so itself
                 continue
             if argv:
-                yield argv[0], f"container {container['name']} of {whose}"
+                image = find_image(str(container.get("image") or ""))
+                others = _IMAGE_TOOLS.get(image.name, ()) if image and not container.get("command") else ()
+                for tool in (argv[0], *others):
+                    yield tool, f"container {container['name']} of {whose}"
     if checked.wants_dns:
         yield "knotd", "the cluster's DNS (network.dns)"  # the container's program becomes it
 

@@ -120,6 +120,8 @@ def module_state(name: str) -> ModuleState:
 
 def tool_version(tool: Tool) -> str | None:
     """The version a program gives of itself; "" when it says none, None when the program is not there."""
+    if tool.file:
+        return "" if Path(tool.file).exists() else None
     path = tool_path(tool.name)
     if path is None:
         return None

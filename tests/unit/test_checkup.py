@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 
 from controllers.pipeline import bridge_names, compile_program, flows_text, groups_text
-from testbed.checkup import bridges, dns, endpoints, latency, mtu, nodes, policy, proxy, reach, routes, tunnel
+from testbed.checkup import bridges, dns, endpoints, latency, mtu, nodes, policy, proxy, reach, routes, sctp, tunnel
 from testbed.checkup.findings import Finding, as_data, as_text
 from testbed.checkup.pings import Ping, parse_ping
 from testbed.checkup.service_answers import Answer
 from testbed.checkup.service_answers import judge as judge_answers
 from testbed.cluster.assign import assign
-from testbed.cluster.values import MODES, ClusterState, Mode, NetworkConfig
+from testbed.cluster.values import MODES, ClusterState, Mode, NetworkConfig, ServiceEndpoint, ServicePort
 from testbed.cluster.view import cluster_state
 from tests.unit.cluster_objects import edge_nodes, pod
 
@@ -200,3 +201,15 @@ def test_latency_is_information_and_says_what_else_there_is() -> None:
     (routed,) = latency.judge("a -> b", Ping(True, 0.6, ""), Ping(True, 0.1, ""), "routed")
     assert "VXLAN" not in routed.evidence
     assert latency.judge("a -> b", LOST, ANSWERED, "overlay") == []
+
+
+def test_sctp_to_another_port_is_a_fault_where_only_addresses_are_translated() -> None:
+    endpoint = ServiceEndpoint(IPv4Address("10.244.0.2"), 38412, "n1")
+    known = ServicePort("default", "amf", "", "SCTP", IPv4Address("10.96.0.20"), 38412, 1, (endpoint,))
+    assert said(sctp.judge([known])) == []
+    (fault,) = said(sctp.judge([replace(known, service_port=80)]))
+    assert fault.startswith("Service default/amf port 80: nothing answers at the cluster IP, because its targetPort is")
+    (fault,) = said(sctp.judge([replace(known, node_port=30080)]))
+    assert fault.startswith("Service default/amf: nothing answers at node port 30080")
+    assert sctp.is_userspace("netdev@ovs-netdev: hit:2 missed:1\n  br-pods:\n")
+    assert not sctp.is_userspace("system@ovs-system: hit:2 missed:1\n")

@@ -6,17 +6,19 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from testbed.doctor.catalogue import TOOLS
+from testbed.doctor.catalogue import TOOLS, Tool
 from testbed.doctor.facts import BoxTrial, Facts, Trial
 from testbed.doctor.findings import blockers, findings, report
 from testbed.doctor.needs import Needs, missing, require
 from testbed.doctor.render import render
-from testbed.doctor.trials import FEATURES, read_sysctls, read_trials, read_version
+from testbed.doctor.trials import FEATURES, read_sysctls, read_trials, read_version, tool_version
 from testbed.errors import MachineError
+from testbed.spec.images import load_catalogue
 
 WORKING = BoxTrial(Trial(True), {name: Trial(True) for name in FEATURES})
 CLOSED = BoxTrial(Trial(False, "unshare: unshare failed: Operation not permitted"))
@@ -227,3 +229,20 @@ def test_only_the_settings_a_kernel_has_are_read(tmp_path) -> None:  # type: ign
     (tmp_path / "user").mkdir()
     (tmp_path / "user" / "max_user_namespaces").write_text("15000\n")
     assert read_sysctls(tmp_path) == {"user.max_user_namespaces": "15000"}
+
+
+def test_what_the_catalogues_images_need_is_looked_for_and_installed() -> None:
+    setup = (Path(__file__).parents[2] / "scripts" / "setup.sh").read_text()
+    images = [image for image in load_catalogue(None).values() if image.package]
+    assert {image.name for image in images} > {"nginx", "redis", "curl"}
+    looked_for = {tool.package for tool in TOOLS.values()}
+    for image in images:
+        assert image.package in looked_for, image.name
+        assert f' {image.package}"\n' in setup, image.name
+
+
+def test_a_part_of_a_program_is_looked_for_by_its_file(tmp_path: Path) -> None:
+    part = Tool("part.so", "whole", "something", file=str(tmp_path / "part.so"))
+    assert tool_version(part) is None
+    (tmp_path / "part.so").touch()
+    assert tool_version(part) == ""

@@ -83,3 +83,11 @@ def test_a_service_of_protocol_sctp_needs_the_module(tmp_path: Path) -> None:
     (tmp_path / "pods.yaml").write_text(_PODS + _SERVICES)
     needs = experiment_needs(load_experiment(tmp_path / "experiment.yaml"), "user")
     assert needs.modules == (("sctp", "service signalling has a port of protocol SCTP"),)
+
+
+def test_images_whose_program_becomes_another_need_that_one_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(_EXPERIMENT)
+    controller = "registry.k8s.io/ingress-nginx/controller:v1.12"
+    (tmp_path / "pods.yaml").write_text(_PODS.replace("image: pause", f"image: {controller}"))
+    needs = experiment_needs(load_experiment(tmp_path / "experiment.yaml"), "user", probes=False)
+    assert {"nginx", "ngx_http_lua_module.so"} <= {name for name, _ in needs.tools}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +114,15 @@ def test_images_are_known_by_their_last_name(reference: str, name: str) -> None:
 )
 def test_a_container_runs_what_kubernetes_would_run(container: dict[str, Any], argv: list[str] | None) -> None:
     assert container_argv(container) == argv
+
+
+@pytest.mark.parametrize("words", [["-s", "file:{}"], ["file:{}"], ["cat", "{}"], ["curl", "-s", "file:{}"]])
+def test_arguments_of_the_curl_image_are_curls_unless_they_are_a_command(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("what it says")
+    args = [word.format(tmp_path / "file") for word in words]
+    argv = container_argv({"image": "docker.io/curlimages/curl:8.10.1", "args": args})
+    assert argv is not None
+    assert subprocess.run(argv, capture_output=True, text=True, timeout=10).stdout == "what it says"
 
 
 def test_the_whoami_image_runs_with_the_testbeds_python() -> None:
