@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed.errors import RunError
 from testbed.network import netns
 from testbed.network.openvswitch import VSwitch
 from topologies.fabric import Fabric, LinkEnd
@@ -87,7 +88,7 @@ class TrafficMeter:
         packets: dict[Pair, int] = {}
         services: dict[Pair, str] = {}
         for switch in self._switches.values():
-            with suppress(OSError):  # it is being started again
+            with suppress(OSError, RunError):  # it is being started again
                 for pair, count in _flow_packets(switch.appctl("dpctl/dump-flows")):
                     packets[pair] = max(count, packets.get(pair, 0))
                 services |= _service_pairs(switch.appctl("dpctl/dump-conntrack"))
