@@ -1,18 +1,23 @@
-"""Who may do what: whoever is let in may do everything, and is told so (``kubectl auth can-i``)."""
+"""Who one is, and who may do what: whoever is let in may do everything, and is told so (``kubectl auth``)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from testbed.apiserver.bodies import body_object
 from testbed.apiserver.exchange import Exchange
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest, MethodNotAllowed
 
-ACCESS_GROUP, ACCESS_VERSION = "authorization.k8s.io", "v1"
+_AUTHORIZATION, _AUTHENTICATION = ("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")
+# The group that may do everything in a Kubernetes cluster, and that of whoever has shown who he is.
+_USER = {"username": "testbed-admin", "groups": ["system:masters", "system:authenticated"]}
 
-# The kinds of reviews by plural, and what their status says.
-_STATUS: dict[str, tuple[str, JsonObject]] = {
-    "selfsubjectaccessreviews": ("SelfSubjectAccessReview", {"allowed": True}),
-    "selfsubjectrulesreviews": (
+# The reviews by group, version and plural: their kind, and what their status says.
+_REVIEWS: dict[tuple[tuple[str, str], str], tuple[str, JsonObject]] = {
+    (_AUTHENTICATION, "selfsubjectreviews"): ("SelfSubjectReview", {"userInfo": _USER}),
+    (_AUTHORIZATION, "selfsubjectaccessreviews"): ("SelfSubjectAccessReview", {"allowed": True}),
+    (_AUTHORIZATION, "selfsubjectrulesreviews"): (
         "SelfSubjectRulesReview",
         {
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
@@ -21,16 +26,16 @@ _STATUS: dict[str, tuple[str, JsonObject]] = {
         },
     ),
 }
+_PATHS = {f"/apis/{group}/{version}/{plural}": said for ((group, version), plural), said in _REVIEWS.items()}
 
 
 def access_review(exchange: Exchange, path: str) -> bool:
     """Answer a question for permission; False when the path is none. Raises BadRequest, MethodNotAllowed."""
-    prefix, _, plural = path.rpartition("/")
-    if prefix != f"/apis/{ACCESS_GROUP}/{ACCESS_VERSION}" or plural not in _STATUS:
+    if path not in _PATHS:
         return False
     if exchange.method != "POST":
         raise MethodNotAllowed("a review can only be created")
-    kind, status = _STATUS[plural]
+    kind, status = _PATHS[path]
     review = body_object(exchange)
     if review.get("kind") != kind:
         raise BadRequest(f"the object is no {kind}")
@@ -38,9 +43,8 @@ def access_review(exchange: Exchange, path: str) -> bool:
     return True
 
 
-def review_resources() -> list[JsonObject]:
-    """How discovery lists them."""
-    return [
-        {"name": plural, "singularName": kind.lower(), "namespaced": False, "kind": kind, "verbs": ["create"]}
-        for plural, (kind, _) in _STATUS.items()
-    ]
+def review_resources() -> Iterator[tuple[tuple[str, str], JsonObject]]:
+    """How discovery lists them, each with its group and version."""
+    for (group_version, plural), (kind, _) in _REVIEWS.items():
+        described = {"singularName": kind.lower(), "namespaced": False, "kind": kind, "verbs": ["create"]}
+        yield group_version, {"name": plural, **described}

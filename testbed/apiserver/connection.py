@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024  # what the Kubernetes API server accepts
 
+_SILENT_S = 90.0  # as long as the Kubernetes API server waits for the next request
+
 # What Kubernetes shows to everybody (ClusterRole system:public-info-viewer).
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version")
 
@@ -41,13 +43,19 @@ class Connection(BaseHTTPRequestHandler):
     def __init__(self, connection: object, peer: object, server: ApiServer) -> None:
         super().__init__(connection, peer, server)  # type: ignore[arg-type]
 
+    def handle_one_request(self) -> None:
+        # A client that says nothing more would keep its thread for good; answers may take as long as they like.
+        self.connection.settimeout(_SILENT_S)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         exchange = None
+        path, _, query = self.path.partition("?")
         try:
-            body = self._body()
-            path, _, query = self.path.partition("?")
-            exchange = Exchange(self, path, Query(query), body)
+            # Also of who is not admitted: closing on what is unread would take the refusal away from the client.
+            exchange = Exchange(self, path, Query(query), self._body())
             self._admit(path)
+            self.connection.settimeout(None)
             dispatch(exchange, self.server)
         except ApiError as error:
             self._refuse(exchange, error)
@@ -75,7 +83,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def _admit(self, path: str) -> None:
         authorization = self.headers.get("Authorization", "")
-        if not authorization and self.command in ("GET", "HEAD"):
+        # A GET that asks for another protocol runs programs in pods, and browsers let every page ask so.
+        if not authorization and self.command in ("GET", "HEAD") and "Upgrade" not in self.headers:
             if needs_no_session(path):
                 return
             # A browser's cookie lets it read, and nothing else: another site's page cannot have it change anything.

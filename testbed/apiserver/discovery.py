@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import cache
 
-from testbed.apiserver.access import ACCESS_GROUP, ACCESS_VERSION, review_resources
+from testbed.apiserver.access import review_resources
 from testbed.apiserver.subresources import SUBRESOURCES, Subresource
 from testbed.cluster.kinds import KINDS, Kind
 from testbed.cluster.objects import JsonObject
@@ -27,7 +27,8 @@ def discovery_documents() -> dict[str, JsonObject]:
     resources: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
     for kind in KINDS:
         resources[kind.group, kind.version] += _resources(kind)
-    resources[ACCESS_GROUP, ACCESS_VERSION] += review_resources()
+    for group_version, review in review_resources():
+        resources[group_version].append(review)
     for other in OTHER_VERSIONS:
         # Short names mean the stored version: kubectl warns of those that could mean two.
         resources[other.group, other.version] += _resources(replace(other.kind, short_names=()))

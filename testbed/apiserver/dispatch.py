@@ -36,7 +36,7 @@ def dispatch(exchange: Exchange, server: ApiServer) -> None:
     elif is_page(exchange.path):
         answer_page(exchange, server)
     elif path.startswith(_HEALTH) and exchange.method in _READING:
-        exchange.answer_bytes(200, "text/plain; charset=utf-8", b"ok")
+        _answer_health(exchange, path)
     elif path == "/openapi/v2" and exchange.method in _READING:
         answer_openapi(exchange)
     elif is_openapi_v3(path) and exchange.method in _READING:
@@ -45,6 +45,14 @@ def dispatch(exchange: Exchange, server: ApiServer) -> None:
         return
     else:
         _resource(exchange, server, parse_path(exchange.path))
+
+
+def _answer_health(exchange: Exchange, path: str) -> None:
+    """Whoever answers is well."""
+    text = "ok"
+    if "verbose" in exchange.query:
+        text = f"[+]ping ok\n{path.split('/')[1]} check passed\n"
+    exchange.answer_bytes(200, "text/plain; charset=utf-8", text.encode())
 
 
 def _resource(exchange: Exchange, server: ApiServer, target: Target) -> None:

@@ -23,6 +23,10 @@ class Query:
     def __init__(self, text: str) -> None:
         self._values = parse_qs(text, keep_blank_values=True)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the parameter is given at all."""
+        return name in self._values
+
     def text(self, name: str) -> str:
         """The parameter's first value; empty when it is not given."""
         return self._values.get(name, [""])[0]

@@ -54,9 +54,15 @@ _COLLECTIONS: dict[tuple[str, ...], Target] = {
 }
 
 
-def not_found() -> NotFound:
-    """The refusal of a URL that names nothing."""
-    return NotFound("the server could not find the requested resource")
+def not_found(path: str = "") -> NotFound:
+    """The refusal of a URL that names nothing; ``path``, if it is that of a kind that is not served."""
+    text = "the server could not find the requested resource"
+    parts = [part for part in path.split("/") if part]
+    if parts[:1] == ["apis"] and len(parts) > 3:
+        rest = parts[5:] if parts[3] == "namespaces" else parts[3:]
+        if rest:
+            text += f": no {rest[0]} of {parts[1]}/{parts[2]} here (kubectl api-resources lists what is served)"
+    return NotFound(text)
 
 
 def parse_path(path: str) -> Target:
@@ -68,7 +74,9 @@ def parse_path(path: str) -> Target:
     if len(rest) >= 3 and rest[0] == "namespaces" and (*parts[:prefix], rest[2]) in _COLLECTIONS:
         namespace, rest = rest[1], rest[2:]
     collection = _COLLECTIONS.get((*parts[:prefix], rest[0])) if rest else None
-    if collection is None or len(rest) > 3 or not all(rest) or namespace == "":
+    if collection is None:
+        raise not_found(path)
+    if len(rest) > 3 or not all(rest) or namespace == "":
         raise not_found()
     name, subresource = [*rest[1:], None, None][:2]
     kind = collection.kind

@@ -391,6 +391,14 @@ def test_stopping_ends_watches_and_connections_and_is_quick():
     server.stop()
 
 
+def test_a_client_that_says_nothing_more_is_left(server, store, monkeypatch):
+    monkeypatch.setattr("testbed.apiserver.connection._SILENT_S", 0.05)
+    for said in (b"", b"GET /version HTTP", b"POST /api/v1/pods HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"):
+        with socket.create_connection(("127.0.0.1", server.tcp_port), timeout=5) as client:
+            client.sendall(said)
+            assert client.recv(1000) == b""
+
+
 def test_a_server_that_has_run_out_of_descriptors_takes_connections_again(server, store, caplog, monkeypatch):
     monkeypatch.setattr("testbed.apiserver.server._RESOURCES_RETRY_S", 0.01)
     limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), []

@@ -89,10 +89,17 @@ def test_a_cookie_reads_objects_and_changes_none(server: ApiServer) -> None:
         assert status == 401, method
 
 
+def test_a_cookie_opens_no_other_protocol(server: ApiServer) -> None:
+    wanted = {"Upgrade": "websocket", "Connection": "Upgrade", "Origin": "http://127.0.0.1:1"}
+    for subresource in ("exec?command=id", "attach", "portforward?ports=80"):
+        path = f"/api/v1/namespaces/default/pods/a/{subresource}"
+        assert ask(server, path, Cookie=cookie(server), **wanted)[0] == 401, subresource
+
+
 def test_a_page_of_another_name_that_leads_here_gets_nothing(server: ApiServer) -> None:
     session = cookie(server)
     name, _, value = session.partition("=")
-    for host in (f"evil.example:{server.tcp_port}", "evil.example", ""):
+    for host in (f"evil.example:{server.tcp_port}", "evil.example", "", "["):
         assert ask(server, "/ui/picture", Cookie=session, Host=host)[0] == 401
     other = name.rpartition("-")[0] + f"-{server.tcp_port + 1}={value}"
     assert ask(server, "/ui/picture", Cookie=other)[0] == 401  # another cluster's

@@ -44,7 +44,11 @@ def is_page(path: str) -> bool:
 
 def session(headers: Message) -> str:
     """The token in a browser's cookie; empty when there is none, or when a page of another name asks."""
-    if urlsplit(f"//{headers.get('Host', '')}").hostname not in _LOOPBACK:
+    try:
+        host = urlsplit(f"//{headers.get('Host', '')}").hostname
+    except ValueError:
+        return ""
+    if host not in _LOOPBACK:
         return ""  # another site's name that leads here (DNS rebinding)
     try:
         cookie = SimpleCookie(headers.get("Cookie", "")).get(_cookie_name(headers))

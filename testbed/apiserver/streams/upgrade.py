@@ -10,7 +10,6 @@ from testbed.apiserver.streams.websocket import WebSocket
 from testbed.cluster.status import BadRequest, Forbidden
 
 _VERSION_HEADER = "X-Stream-Protocol-Version"
-_ACCEPTED_HEADER = "X-Accepted-Stream-Protocol-Versions"
 
 
 def asks_for_websocket(exchange: Exchange) -> bool:
