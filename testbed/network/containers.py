@@ -140,7 +140,7 @@ class Containers:
         Raises KeyError when there was none.
         """
         known = self._containers[key, container]
-        return joining(known.groups, namespace_command(f"/proc/{known.process.pid}/ns", argv))
+        return joining(known.groups, namespace_command(f"/proc/{known.process.pid}/ns", argv, processes=True))
 
     def console(self, key: str, container: str) -> Console | None:
         """The standard input and terminal of a container's program, if it has any. Raises KeyError."""
@@ -175,7 +175,16 @@ class Containers:
             self._heard[pid] = lambda status: self._sandbox_ended(key, process, status, ended)
             started(process, "")
 
-        self._spawner.sandbox(place.state_name, place.namespace, place.hostname, place.files, answered)
+        self._spawner.sandbox(
+            {
+                "name": place.state_name,
+                "network": place.namespace,
+                "hostname": place.hostname,
+                "files": [*place.files.items()],
+                "processes": place.processes,
+            },
+            answered,
+        )
 
     def run(
         self,
@@ -224,8 +233,9 @@ class Containers:
                 "directory": program.directory,
                 "log": str(log),
                 "mounts": [list(mount) for mount in program.mounts],
-                "files": [*place.files.items()] if program.mounts else [],
+                "files": [*place.files.items()],
                 "layer": f"{name}-{run}",
+                "processes": place.processes,
                 "console": console.path if console is not None else "",
                 "terminal": program.terminal,
                 "groups": list(program.groups),
@@ -283,7 +293,7 @@ class Containers:
         running = [known.process for known in list(self._containers.values()) if known.process.returncode is None]
         self.signal(running, signal.SIGTERM)
         deadline = time.monotonic() + _END_S
-        for process in running:
+        for process in filter(_heeds_termination, running):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
         left = [process for process in running if process.returncode is None]
@@ -323,3 +333,13 @@ class Containers:
                 os.killpg(pid, signal.SIGKILL)
         self._have_ended([(pid, -signal.SIGKILL) for pid in list(self._heard)])
         self.lost()
+
+
+def _heeds_termination(process: ContainerProcess) -> bool:
+    """Whether SIGTERM reaches a container's first program: the kernel keeps from PID 1 what it has no handler for."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return True
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigBlk:"))]
+    return any(mask >> (signal.SIGTERM - 1) & 1 for mask in masks)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from testbed.network import linux, netns
 
@@ -26,9 +26,19 @@ _KINDS = {"net": "net", "mount": "mnt", "uts": "uts", "ipc": "ipc"}  # nsenter's
 _KEPT = "kept"  # in a pod's folder: a link to the namespaces of the process that keeps them
 
 
-def namespace_command(namespaces: str, argv: Sequence[str]) -> list[str]:
-    """The command line that runs ``argv`` in a process's namespaces, all but those of users and processes."""
+Processes = Literal["container", "pod", "node"]
+"""Whose processes a container sees: its own, those of its pod (shareProcessNamespace), or all (hostPID)."""
+
+
+def namespace_command(namespaces: str, argv: Sequence[str], *, processes: bool = False) -> list[str]:
+    """The command line that runs ``argv`` in a process's namespaces, all but those of users.
+
+    ``processes`` says whether it enters that of processes: then ``argv`` is a child of what this starts, in the same
+    process group, and its status is passed on.
+    """
     options = [f"--{kind}={namespaces}/{name}" for kind, name in _KINDS.items()]
+    if processes:
+        options.append(f"--pid={namespaces}/pid")
     return ["nsenter", *options, "--wdns=/", "--", *argv]
 
 
@@ -47,6 +57,7 @@ class Place:
     state_name: str = ""
     directories: Mapping[str, str] = field(default_factory=dict)
     of_pod: bool = False
+    processes: Processes = "container"
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
     _ready: bool = field(default=False, init=False, repr=False, compare=False)
 

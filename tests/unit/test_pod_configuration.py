@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import platform
+import signal
 import subprocess
 from ipaddress import ip_network
 from pathlib import Path
@@ -193,14 +194,15 @@ def test_ports_of_the_node_are_rules_of_its_kernel() -> None:
     assert rules([], ip_network("10.244.0.0/16")).count("\n") == 2, "nothing is left but the end of the table"
 
 
-def test_the_pause_program_waits_until_it_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_pause_program_waits_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     command = pause_command(tmp_path / "pause")
     with subprocess.Popen(command) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.2)
         memory = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        process.terminate()
-        assert process.wait(5) == -15
+        process.send_signal(number)
+        assert process.wait(5) == 0, "as PID 1, too, which no signal ends by itself"
     if platform.machine() in ("x86_64", "aarch64"):
         assert int(memory.partition("\nPss:")[2].split()[0]) < 64, "KiB"
 

@@ -7,12 +7,14 @@ import http.client
 import os
 import signal
 import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTORY = Path("/run/ingress-nginx")
 LUA = Path(__file__).with_name("lua")
 _TIMEOUT_S = 5.0
+_CREDENTIALS = struct.Struct("3i")  # of a socket's other end: process, user, group (unix(7))
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,19 @@ def leave(directory: Path) -> None:
 def reload(directory: Path) -> None:
     """Let an nginx read its configuration anew; requests that it has are ended by the old one. Raises
     NginxUnreachable."""
+    connection = _Connection(directory / "control")
     try:
-        pid = int((directory / "nginx.pid").read_text())
+        connection.connect()
+        # Its own number, in its file of it, is another one: pods have PID namespaces.
+        credentials = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid = _CREDENTIALS.unpack(credentials)[0]
         if b"nginx: master" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             raise NginxUnreachable(f"process {pid} is not nginx")
         os.kill(pid, signal.SIGHUP)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise NginxUnreachable(str(error)) from error
+    finally:
+        connection.close()
 
 
 class _Connection(http.client.HTTPConnection):

@@ -37,6 +37,7 @@ _NAMESPACES = {
     "uts": linux.CLONE_NEWUTS,
     "ipc": linux.CLONE_NEWIPC,
     "net": linux.CLONE_NEWNET,
+    "pid": linux.CLONE_NEWPID,
 }
 _FOLDER = Path("/run/pods")
 _PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -68,6 +69,7 @@ class Parent:
         self._children: set[int] = set()
         self._groups: list[int] = []  # the cgroups that the program to be started joins
         self._layers = itertools.count(1)
+        self._first = False  # whether the program to be started is the first of its PID namespace
         self._do: dict[str, Callable[[Message], int]] = {"sandbox": self._make_sandbox, "run": self._run}
 
     def serve(self) -> None:
@@ -114,6 +116,8 @@ class Parent:
             return
         try:
             answer = {"id": message["id"], "pid": self._do[message["do"]](message)}
+        except subprocess.SubprocessError as error:  # between fork and exec
+            answer = {"id": message["id"], "error": str(error)}
         except OSError as error:
             answer = {
                 "id": message["id"],
@@ -124,7 +128,7 @@ class Parent:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _make_sandbox(self, message: Message) -> int:
-        """A pod's namespaces, with the process that keeps them."""
+        """A pod's namespaces, with the process that keeps them: PID 1 of those whose containers share processes."""
 
         def make() -> int:
             self._enter_network(message["network"])
@@ -132,14 +136,17 @@ class Parent:
             self._root.enter(_FOLDER / message["name"] / f"pod-{next(self._layers)}", message["files"], ())
             return self._spawn(self._pause, {}, "/", subprocess.DEVNULL)
 
-        pid: int = self._away(make, linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC)
+        shared = linux.CLONE_NEWPID if message["processes"] == "pod" else 0
+        pid: int = self._away(make, linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | shared)
         self._sandboxes[message["name"]] = pid
         self._names[pid] = message["name"]
         return pid
 
     def _run(self, message: Message) -> int:
-        """A program in a pod's namespaces, with a view of the files of its own when it has mounts."""
+        """A container's first program, with files and (but for pods that share them) processes of its own; or, with
+        ``like``, a program beside another one, with what that one sees."""
         like = message.get("like") or self._sandboxes.get(message["sandbox"])
+        processes = message.get("processes", "")
         if like not in self._children:
             raise ProcessLookupError(3, "the pod's namespaces are gone")
         log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -153,14 +160,19 @@ class Parent:
 
         def start() -> int:
             flags = linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
-            mounts = [Mount(*entry) for entry in message.get("mounts", ())]
+            if not processes:
+                flags |= linux.CLONE_NEWNS | linux.CLONE_NEWPID
+            elif processes == "pod":
+                flags |= linux.CLONE_NEWPID
             pod = os.pidfd_open(like)
             try:
-                linux.setns(pod, flags | (0 if mounts else linux.CLONE_NEWNS))
+                linux.setns(pod, flags)
             finally:
                 os.close(pod)
-            if mounts:
+            if processes:
+                mounts = [Mount(*entry) for entry in message["mounts"]]
                 self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
+                self._first = processes != "node"
             argv, directory = message["argv"] or self._pause, message.get("directory") or "/"
             Path(directory).mkdir(parents=True, exist_ok=True)
             if console is not None:
@@ -172,9 +184,11 @@ class Parent:
         try:
             for entrance in message.get("groups", ()):
                 self._groups.append(os.open(entrance, os.O_WRONLY | os.O_CLOEXEC))
-            pid: int = self._away(start, linux.CLONE_NEWNS if message.get("mounts") else 0)
+            new = linux.CLONE_NEWNS if processes else 0
+            pid: int = self._away(start, new | (linux.CLONE_NEWPID if processes == "container" else 0))
             return pid
         finally:
+            self._first = False
             while self._groups:
                 os.close(self._groups.pop())
             os.close(log)
@@ -214,7 +228,7 @@ class Parent:
             stdout=log,
             stderr=log,
             start_new_session=own_session,
-            preexec_fn=(lambda: join(self._groups)) if self._groups else None,
+            preexec_fn=self._settle if self._first or self._groups else None,
         )
         process.returncode = 0  # it must not be waited for by subprocess: _report_ended does
         self._children.add(process.pid)
@@ -229,16 +243,24 @@ class Parent:
         self._children.add(pid)
         return pid
 
+    def _settle(self) -> None:
+        """What a new process does first: /proc shows the PID namespace of whoever mounts it."""
+        join(self._groups)
+        if self._first:
+            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+
     def _become(
         self, main: Callable[[], None], argv: list[str], environment: dict[str, str], directory: str, log: int
     ) -> NoReturn:
         """The rest of a forked process's life."""
         status = 1
         try:
-            join(self._groups)
+            self._settle()
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # PID 1 gets no signal that it has no handler for.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)
             os.dup2(log, 1)

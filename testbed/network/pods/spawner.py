@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from testbed.network.pods.frames import Incoming, Message, send
@@ -52,10 +52,12 @@ class Spawner:
         self._reader = threading.Thread(target=self._read, args=(ours,), name="pods-parent", daemon=True)
         self._reader.start()
 
-    def sandbox(self, name: str, network: str, hostname: str, files: Mapping[str, str], answered: Answered) -> None:
-        """Make a pod's namespaces beside its network namespace, kept by a process whose id is the answer."""
-        message = {"do": "sandbox", "name": name, "network": network, "hostname": hostname, "files": [*files.items()]}
-        self._ask(message, answered)
+    def sandbox(self, request: Message, answered: Answered) -> None:
+        """Make a pod's namespaces beside its network namespace, kept by a process whose id is the answer.
+
+        The request's parts are those of ``Parent._make_sandbox``.
+        """
+        self._ask({**request, "do": "sandbox"}, answered)
 
     def run(self, request: Message, answered: Answered) -> None:
         """Start a program; the request's parts are those of ``Parent._run``."""
