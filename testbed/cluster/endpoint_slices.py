@@ -13,7 +13,7 @@ from typing import Any
 
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.pod_facts import is_ready as is_ready  # others know it from here
-from testbed.cluster.services import MANAGED_BY_LABEL, SERVICE_NAME_LABEL, is_headless, selector_of
+from testbed.cluster.services import MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL, is_headless, selector_of
 
 MANAGED_BY = "endpointslice-controller.testbed"
 MIRRORED_BY = "endpointslicemirroring-controller.testbed"
@@ -76,8 +76,11 @@ def endpoint_slices(
 def mirrored_slices(
     service: JsonObject, endpoints: JsonObject | None, existing: Iterable[JsonObject] = ()
 ) -> list[JsonObject]:
-    """The slices for an Endpoints object that a person wrote for a Service without selector; sorted by name."""
+    """The slices for an Endpoints object that a person wrote for a Service without selector, unless a label says that
+    there are others for it; sorted by name."""
     if selector_of(service) or endpoints is None:
+        return []
+    if (endpoints["metadata"].get("labels") or {}).get(SKIP_MIRROR_LABEL) == "true":
         return []
     groups: _Groups = {}
     for subset in endpoints.get("subsets") or ():

@@ -49,6 +49,10 @@ VIRTUAL_ROUTER_MAC = "0e:00:00:00:00:01"
 # node's kernel refuses it.
 REJECT_MAC = "0e:00:00:00:00:02"
 
+# The first address of the service CIDR is that of the API server's own Service.
+API_INDEX = 1
+API_NAME = "kubernetes"
+
 # The cluster DNS has the tenth address of the service CIDR, as kubeadm gives it.
 DNS_INDEX = 10
 DNS_NAMESPACE, DNS_NAME = "kube-system", "kube-dns"

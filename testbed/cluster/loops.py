@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
+from testbed.cluster.api_service import ApiServiceLoop
 from testbed.cluster.attempt import attempt
 from testbed.cluster.binder import Binder
 from testbed.cluster.endpoints_loop import EndpointsLoop
@@ -138,6 +139,7 @@ class Loops:
             NodeLoop(self._store, self._recorder, self._clock, self._settings),
             NoticeLoop(self._recorder),
             EndpointsLoop(self._store),
+            *([ApiServiceLoop(self._store)] if self._settings.api_service else []),
         )
         for wire in objects:
             self._take("ADDED", wire)

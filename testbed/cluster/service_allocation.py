@@ -12,7 +12,7 @@ from typing import NamedTuple
 from testbed.cluster import identity
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.kinds import SERVICE, Kind
-from testbed.cluster.objects import JsonObject, object_name, object_namespace
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, object_namespace
 from testbed.cluster.pool import Pool, PoolExhausted
 from testbed.cluster.service_rules import (
     change_problems,
@@ -30,8 +30,7 @@ from testbed.cluster.values import NODE_PORTS, IPNetwork, NetworkConfig
 
 # Group ids are 32 bits, two for each number (identity.group_id); OpenFlow 1.3 keeps those from 0xffffff00 for itself.
 _GROUP_NUMBERS = range(0x7FFFFF00)
-# The first address of the service CIDR is that of the API server's own Service.
-_API_INDEX, _API_OWNER = 1, "default/kubernetes"
+_API_OWNER = f"{DEFAULT_NAMESPACE}/{identity.API_NAME}"
 _DNS_OWNER = f"{identity.DNS_NAMESPACE}/{identity.DNS_NAME}"
 
 
@@ -233,7 +232,7 @@ def _static_size(size: int, share: int, most: int) -> int:
 
 def _cluster_ip_pool(cidr: IPNetwork) -> Pool:
     usable = usable_indices(cidr)
-    reserved = {_API_INDEX: _API_OWNER, identity.DNS_INDEX: _DNS_OWNER}
+    reserved = {identity.API_INDEX: _API_OWNER, identity.DNS_INDEX: _DNS_OWNER}
     return Pool(
         usable,
         1 + _static_size(cidr.num_addresses, 16, 256),

@@ -10,6 +10,7 @@ from testbed.cluster.objects import JsonObject
 # https://kubernetes.io/docs/reference/labels-annotations-taints/
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
+SKIP_MIRROR_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 
 GroupKey = tuple[str, str]  # the name of a Service's port ("" without one) and its protocol
 

@@ -1,8 +1,9 @@
 """The API's front for people, a process of its own: takes their connections, ends TLS, and passes plain HTTP on.
 
-``python -m testbed.network.api_front --api URL --listener DESCRIPTOR --identity DESCRIPTOR``: the socket that people
-connect to, and a file with a private key and its certificate (PEM), both inherited. Whoever starts it keeps the socket,
-too; so while the front is started again, connections wait in the socket's queue and none is refused.
+``python -m testbed.network.api_front --api URL --listener DESCRIPTOR --identity DESCRIPTOR --more DESCRIPTOR``: the
+socket that people connect to, a file with a private key and its certificate (PEM), and a Unix socket by which it is
+given further sockets to listen at, all inherited. Whoever starts it keeps them, too; so while the front is started
+again, connections wait in the sockets' queues and none is refused.
 
 One event loop serves all connections, because a TLS connection must not be read and written by two threads at once,
 which streams (watches, ``kubectl exec``) would do. A connection that begins without TLS is passed on as it is, for
@@ -17,7 +18,8 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 # Nothing of the testbed is imported: the front is away for as long as its imports take.
@@ -31,20 +33,38 @@ _RESOURCES_RETRY_S = 1.0  # nothing tells when there are some again; asyncio's o
 
 
 class ApiFront:
-    """Passes what arrives at ``listener`` on to ``backend`` (host and port)."""
+    """Passes what arrives at ``listener``, and at those that come by ``more``, on to ``backend`` (host and port)."""
 
-    def __init__(self, listener: socket.socket, tls: ssl.SSLContext, backend: tuple[str, int]) -> None:
-        self._listener, self._tls, self._backend = listener, tls, backend
-        self._connections: set[asyncio.Task[None]] = set()
+    def __init__(
+        self, listener: socket.socket, more: socket.socket, tls: ssl.SSLContext, backend: tuple[str, int]
+    ) -> None:
+        self._listener, self._more, self._tls, self._backend = listener, more, tls, backend
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Serve for good. Raises OSError when the listener is of no use any more."""
         self._loop = asyncio.get_running_loop()
-        self._listener.setblocking(False)
+        self._loop.add_reader(self._more, self._take_listeners)
         print("ready", flush=True)
+        await self._listen(self._listener)
+
+    def _take_listeners(self) -> None:
+        data, descriptors, _, _ = socket.recv_fds(self._more, 1, 1)
+        if not data:  # nobody is there any more who could send some
+            self._loop.remove_reader(self._more)
+        for descriptor in descriptors:
+            self._start(self._listen(socket.socket(fileno=descriptor)))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
         while True:
             try:
-                connection, _ = await self._loop.sock_accept(self._listener)
+                connection, _ = await self._loop.sock_accept(listener)
             except ConnectionAbortedError:
                 continue  # the client gave up while it was queueing
             except OSError as error:
@@ -53,9 +73,7 @@ class ApiFront:
                 LOG.error("the cluster API cannot take a connection: %s", error)
                 await asyncio.sleep(_RESOURCES_RETRY_S)
                 continue
-            task = self._loop.create_task(self._serve(connection))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+            self._start(self._serve(connection))
 
     async def _serve(self, connection: socket.socket) -> None:
         try:
@@ -109,15 +127,15 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The API's front for people.")
     parser.add_argument("--api", metavar="URL", required=True, help="the API server, plain HTTP")
-    parser.add_argument("--listener", metavar="DESCRIPTOR", type=int, required=True)
-    parser.add_argument("--identity", metavar="DESCRIPTOR", type=int, required=True)
+    for name in ("--listener", "--identity", "--more"):
+        parser.add_argument(name, metavar="DESCRIPTOR", type=int, required=True)
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(f"/proc/self/fd/{given.identity}")
     backend = urlsplit(given.api)
-    front = ApiFront(socket.socket(fileno=given.listener), tls, (str(backend.hostname), int(backend.port or 80)))
-    asyncio.run(front.serve())
+    listener, more = socket.socket(fileno=given.listener), socket.socket(fileno=given.more)
+    asyncio.run(ApiFront(listener, more, tls, (str(backend.hostname), int(backend.port or 80))).serve())
 
 
 if __name__ == "__main__":

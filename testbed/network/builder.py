@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from testbed.apiserver.server import ApiServer
 from testbed.cluster import identity
 from testbed.cluster.admission import cluster_admission
+from testbed.cluster.api_service import API_PORT
 from testbed.cluster.kinds import NODE
+from testbed.cluster.loop_settings import LoopSettings
 from testbed.cluster.loops import Loops
 from testbed.cluster.namespaces import create_namespaces
+from testbed.cluster.objects import natural_key
 from testbed.cluster.store import Store
 from testbed.errors import MachineError
-from testbed.network import node_services, openvswitch
+from testbed.network import netns, node_services, openvswitch
 from testbed.network.containers import LOGS, Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
@@ -101,6 +104,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         people = None if door is None else undo.enter_context(PeopleAccess(door))
         log_times = undo.enter_context(LogTimes(LOGS))
         wiring.build(progress.advance)
+        if people is not None and plan.state.nodes:
+            people.serve_inside(_cluster_listener(plan))
         progress.advance("controller")
         controller.wait_listening()
         progress.advance("Open vSwitch")
@@ -125,7 +130,8 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         net = mininet_view(plan, places)
         undo.callback(net.stop_shells)
         nodes = dict(plan.state.node_by_name)
-        live, loops, dns, ingress = LiveState(store), Loops(store), ClusterDns(store), IngressLoop(store)
+        loops = Loops(store, LoopSettings(api_service=door is not None))
+        live, dns, ingress = LiveState(store), ClusterDns(store), IngressLoop(store)
         kubelet = Kubelet(store, Machinery(plan.state.config, nodes, wiring, switches, places, containers, net))
         heartbeats = Heartbeats(store, nodes, lambda: kubelet.is_running)
         health_checks = HealthChecks(
@@ -190,6 +196,14 @@ def _remove_places(places: Iterable[Place]) -> None:
 def _api_server(store: Store) -> Iterator[ApiServer]:
     with ApiServer(store, socket.create_server((LOOPBACK, 0))) as server:
         yield server
+
+
+def _cluster_listener(plan: Plan) -> socket.socket:
+    """Where the first node has the API server, for the cluster's own Service (:mod:`testbed.cluster.api_service`)."""
+    node = min(plan.state.nodes, key=lambda node: natural_key(node.name))
+    family = socket.AF_INET6 if node.node_ip.version == 6 else socket.AF_INET
+    with netns.entered(node.name):
+        return socket.create_server((str(node.node_ip), API_PORT), family=family)
 
 
 def _wait_for_uptime() -> None:

@@ -25,6 +25,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 HOST = "127.0.0.1"
 _VALID = datetime.timedelta(days=365)
 _SKEW = datetime.timedelta(hours=1)
+# How pods call the API (testbed.cluster.api_service).
+_SERVICE_NAMES = [f"kubernetes{domain}" for domain in ("", ".default", ".default.svc", ".default.svc.cluster.local")]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def write_kubeconfig(file: Path, name: str, door: Door) -> None:
 
 
 def _self_signed() -> tuple[bytes, bytes]:
-    """A private key and a certificate for the loopback address, which is its own authority; both as PEM."""
+    """A private key and a certificate for the loopback and the API's Service, which is its own authority; both as
+    PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "testbed")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -107,7 +110,9 @@ def _self_signed() -> tuple[bytes, bytes]:
         .add_extension(identifier, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")]),
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address(HOST)), *map(x509.DNSName, ("localhost", *_SERVICE_NAMES))]
+            ),
             critical=False,
         )
         .sign(key, hashes.SHA256())

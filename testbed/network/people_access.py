@@ -28,11 +28,15 @@ class PeopleAccess:
         self._door = door
         self._listener = socket.create_server((_LOOPBACK, 0))
         self._server: ApiServer | None = None
+        self._to_front, self._at_front = socket.socketpair()
+        self._inside: socket.socket | None = None
         url = f"http://{_LOOPBACK}:{self._listener.getsockname()[1]}"
-        # The front gets both under the numbers they have here, and so does each that is started in its place.
-        descriptors = door.listener.fileno(), door.identity.fileno()
-        arguments = ("--listener", str(descriptors[0]), "--identity", str(descriptors[1]))
+        # The front gets all under the numbers they have here, and so does each that is started in its place.
+        descriptors = door.listener.fileno(), door.identity.fileno(), self._at_front.fileno()
+        names = ("--listener", "--identity", "--more")
+        arguments = [text for given in zip(names, map(str, descriptors), strict=True) for text in given]
         self.front = ApiProcess("the API's front", "testbed.network.api_front", url, log, arguments, descriptors)
+        self.front.on_start = self._tell_front
 
     def __enter__(self) -> PeopleAccess:
         self.front.start()
@@ -43,7 +47,18 @@ class PeopleAccess:
         self._door.close()
         if self._server is not None:
             self._server.stop()
-        self._listener.close()
+        for opened in (self._listener, self._to_front, self._at_front, self._inside):
+            if opened is not None:
+                opened.close()
+
+    def serve_inside(self, listener: socket.socket) -> None:
+        """Serve at another socket, too, which belongs to this object from here on: inside the cluster."""
+        self._inside = listener
+        self._tell_front()
+
+    def _tell_front(self) -> None:
+        if self._inside is not None:
+            socket.send_fds(self._to_front, [b"."], [self._inside.fileno()])
 
     def open(self, store: Store, pods: PodAccess | None = None) -> ApiServer:
         """Serve from here on. Raises RunError when the front has not started."""

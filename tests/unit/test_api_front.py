@@ -126,6 +126,29 @@ def test_while_it_is_killed_and_started_again_nobody_is_refused(access: Access) 
     watching.close()
 
 
+def test_it_serves_inside_the_cluster_too_and_so_does_the_one_that_takes_its_place(tmp_path: Path) -> None:
+    with open_door() as opened, PeopleAccess(opened, tmp_path / "front.log") as people:
+        people.open(Store())
+        inside = socket.create_server((HOST, 0))
+        people.serve_inside(inside)
+        address = inside.getsockname()
+
+        def ask() -> int:
+            with socket.create_connection(address, _LIMIT_S) as plain:
+                tls = trusting(opened).wrap_socket(plain, server_hostname="kubernetes.default.svc")
+                tls.sendall(b"GET /api/v1/pods HTTP/1.1\r\nHost: kubernetes\r\n\r\n")
+                return int(tls.recv(1000).split()[1])
+
+        assert ask() == 401
+        os.kill(people.front.pid, signal.SIGKILL)
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(ask)  # it waits in the queue
+            while not people.front.has_died:
+                pass
+            people.front.revive()
+            assert answer.result() == 401
+
+
 def test_its_end_ends_open_connections(tmp_path: Path) -> None:
     with open_door() as opened:
         address = opened.listener.getsockname()
