@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
-from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key
+from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
 from testbed.cluster.status import Conflict, NotFound
 from testbed.cluster.store import Event, Store, Watch
 from testbed.cluster.values import NetworkConfig, NodeNetwork, PodNetwork
@@ -85,15 +85,16 @@ class Kubelet:
         self._timers: list[_Timer] = []
         self._numbers = itertools.count()
         self._pods: dict[str, PodRunner] = {}
-        self._touched: dict[str, PodRunner] = {}
-        self._failed: dict[str, str] = {}
-        self._arrived: dict[str, JsonObject] = {}
-        self._waiting: dict[str, JsonObject] = {}  # pods whose name or address an ending pod still has
+        self._touched: dict[PodRunner, None] = {}
+        self._failed: dict[str, tuple[str, str]] = {}  # uids and reasons
+        self._arrived: dict[
+            str, JsonObject
+        ] = {}  # to be made, some when a pod has ended that has their name or address
         self._users: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # of a ConfigMap or Secret, keys of pods
         self._host_ports: dict[str, dict[str, list[HostPort]]] = defaultdict(dict)  # by node and key of the pod
         self._service_variables: dict[str, tuple[int, dict[str, str]]] = {}
         self._silent: set[str] = set()  # nodes whose kubelet is cut off
-        self._unheard: dict[str, Event] = {}  # of their pods, what came last meanwhile
+        self._unheard: dict[tuple[str, str], Event] = {}  # by node and key, of their pods: what came last meanwhile
         self._watch: Watch | None = None
         self._begun = threading.Event()
         self._threads = [
@@ -109,7 +110,7 @@ class Kubelet:
     @property
     def failures(self) -> list[str]:
         """Pods that could not be made, and containers that cannot be started, and why."""
-        texts = [f"{key}: {reason}" for key, reason in sorted(self._failed.items())]
+        texts = [f"{key}: {reason}" for key, (_, reason) in sorted(self._failed.items())]
         for key, runner in sorted(self._pods.copy().items()):
             for run in runner.runs:
                 if isinstance(run.state, Waiting) and run.state.message:
@@ -151,7 +152,7 @@ class Kubelet:
             if "deletionTimestamp" in pod["metadata"]:
                 return False
             key = pod_key(pod)
-            if _is_placed(pod) and key not in self._failed:
+            if _is_placed(pod) and not self._has_failed(pod):
                 runner = self._pods.get(key)
                 if runner is None or not runner.settled:
                     return False
@@ -172,9 +173,9 @@ class Kubelet:
         self.post(lambda: self._hear(node_name))
 
     def _hear(self, node_name: str) -> None:
-        missed = {key: event for key, event in self._unheard.items() if _node_of(event.object) == node_name}
+        missed = {key: event for (node, key), event in self._unheard.items() if node == node_name}
         for key in missed:
-            del self._unheard[key]
+            del self._unheard[node_name, key]
         for runner in self._pods.values():
             if runner.node_name == node_name:
                 self.touched(runner)
@@ -193,7 +194,7 @@ class Kubelet:
     def touched(self, runner: PodRunner) -> None:
         """Look at a pod again before the next wait. Called in the kubelet's thread."""
         runner.settled = False
-        self._touched[runner.key] = runner
+        self._touched[runner] = None
 
     def lookup(self, namespace: str, kind: Kind, name: str) -> JsonObject | None:
         """An object of the store; None when there is none."""
@@ -236,7 +237,7 @@ class Kubelet:
         tasks: list[Callable[[], None] | None] = []
         with suppress(queue.Empty):
             wait_s = max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
-            tasks.append(self._happened.get(timeout=wait_s))
+            tasks.append(self._happened.get(timeout=0.0 if self._touched else wait_s))
             while True:
                 tasks.append(self._happened.get_nowait())
         now = time.monotonic()
@@ -256,16 +257,16 @@ class Kubelet:
         """Let every pod that something has happened to do what follows, then write what has become of it."""
         touched, self._touched = self._touched, {}
         ended = []
-        for runner in touched.values():
+        for runner in touched:
             if self._pods.get(runner.key) is not runner:
-                continue
+                continue  # a late word about a pod that has gone; there may be another by its name
             self._attempt(runner.work)
             if runner.stage == "ended":
                 ended.append(runner)
-            elif runner.key not in self._touched and (runner.settled or runner.is_settled):
+            elif runner not in self._touched and (runner.settled or runner.is_settled):
                 # What is under way will be heard of soon, and is written then.
                 self._report(runner)
-                runner.settled = True
+                runner.settled = runner not in self._touched
         if ended:
             self._attempt(lambda: self._unwire(ended))
         if not self._begun.is_set() and all(runner.settled for runner in self._pods.values()):
@@ -289,51 +290,56 @@ class Kubelet:
         for key, event in newest.items():
             pod, runner = event.object, self._pods.get(key)
             if _node_of(pod) in self._silent:
-                self._unheard[key] = event
+                self._unheard[_node_of(pod), key] = event
                 continue
-            if runner is not None and runner.uid != pod["metadata"].get("uid", ""):
-                # Another pod by the name of one that is gone.
-                runner.end(0.0)
-                self._waiting.pop(key, None)
-                if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
-                    self._forget(pod)
-                else:
-                    self._waiting[key] = pod
+            known = self._arrived.get(key) or (runner.pod if runner is not None else None)
+            if known is not None and resource_version(pod) < resource_version(known):
+                continue  # older than what the kubelet has written itself, or missed by a node that was silent
+            self._arrived.pop(key, None)
+            if runner is not None and runner.uid == _uid(pod):
+                self._pod_changed(runner, event)
                 continue
+            if runner is not None:
+                runner.end(0.0)  # another pod has its name
             if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
-                self._waiting.pop(key, None)
-                self._arrived.pop(key, None)
-                if runner is None:
-                    self._failed.pop(key, None)
-                    self._forget(pod)
-                else:
-                    gone = event.type == "DELETED"
-                    runner.pod = pod
-                    runner.end(0.0 if gone else float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
-            elif runner is not None:
-                runner.changed(pod)
-            elif key not in self._failed and _is_placed(pod):
+                if self._has_failed(pod):
+                    del self._failed[key]
+                self._forget(pod)
+            elif not self._has_failed(pod) and _is_placed(pod):
                 self._arrived[key] = pod
+
+    @staticmethod
+    def _pod_changed(runner: PodRunner, event: Event) -> None:
+        pod = event.object
+        if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+            gone = event.type == "DELETED"
+            runner.pod = pod
+            runner.end(0.0 if gone else float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+        else:
+            runner.changed(pod)
+
+    def _has_failed(self, pod: JsonObject) -> bool:
+        """Whether this very pod could not be made."""
+        return self._failed.get(pod_key(pod), ("", ""))[0] == _uid(pod)
 
     def _add_arrived(self) -> None:
         """Wire the pods that have come, all of a node's at once: what takes time is each change to a bridge."""
-        arrived, self._arrived = self._arrived, {}
+        if not self._arrived:
+            return
         by_node: dict[str, list[JsonObject]] = defaultdict(list)
-        held = {
-            runner.network.pod_ip
+        ending = [
+            runner.network
             for runner in self._pods.values()
             if runner.stage in ("ending", "ended") and runner.network is not None
-        }
-        for key, pod in arrived.items():
+        ]
+        held: set[object] = {network.pod_ip for network in ending}
+        held |= {(network.node_name, network.of_port) for network in ending}
+        for key, pod in list(self._arrived.items()):
             network = pod_network(pod)
-            runner = self._pods.get(key)
-            if runner is not None and runner.uid == pod["metadata"]["uid"]:
-                continue
-            if runner is not None or (network is not None and network.pod_ip in held):
-                self._waiting[key] = pod
-            else:
-                self._waiting.pop(key, None)
-                by_node[pod["spec"]["nodeName"]].append(pod)
+            wanted = () if network is None else (network.pod_ip, (network.node_name, network.of_port))
+            if key not in self._pods and held.isdisjoint(wanted):
+                del self._arrived[key]
+                by_node[_node_of(pod)].append(pod)
         for node_name, group in by_node.items():
             self._attempt(lambda node_name=node_name, group=group: self._add(self._with.nodes[node_name], group))  # type: ignore[misc]
 
@@ -360,6 +366,7 @@ class Kubelet:
         """Run a pod that is wired."""
         runner = PodRunner(pod, attached, self)
         self._pods[runner.key] = runner
+        self._failed.pop(runner.key, None)
         for kind, name in referenced(pod):
             self._users[kind.name, object_namespace(pod), name].add(runner.key)
         if ports := host_ports(pod):
@@ -378,7 +385,7 @@ class Kubelet:
 
     def _fail(self, pod: JsonObject, reason: str) -> None:
         LOG.error("pod %s: %s", pod_key(pod), reason)
-        self._failed[pod_key(pod)] = reason
+        self._failed[pod_key(pod)] = _uid(pod), reason
         self.events.record(pod, "Warning", "FailedCreatePodSandBox", reason)
         self._patch(pod, failed_status(pod, "FailedCreatePodSandBox", reason, time.time()))
 
@@ -389,11 +396,11 @@ class Kubelet:
         current = runner.pod.get("status") or {}
         if any(current.get(name) != value for name, value in status.items()):
             stored = self._patch(runner.pod, status)
-            if stored is not None and stored["metadata"]["uid"] == runner.uid:
-                runner.pod = stored
+            if stored is not None:
+                runner.changed(stored)  # others may have written meanwhile
 
     def _patch(self, pod: JsonObject, status: JsonObject) -> JsonObject | None:
-        patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": status}
+        patch = {"metadata": {"uid": _uid(pod)}, "status": status}
         with suppress(NotFound, Conflict):  # deleted meanwhile, and perhaps made anew
             return self._store.patch(POD, object_name(pod), patch, object_namespace(pod))
         return None
@@ -404,22 +411,27 @@ class Kubelet:
         """In the prober's thread."""
 
         def take() -> None:
-            runner = self._pods.get(verdict.key)
+            runner = self._runner(verdict.key, verdict.uid)
             if runner is not None and runner.node_name not in self._silent:
                 runner.take(verdict)
 
         self.post(take)
 
     def _run_probe(
-        self, key: str, container: str, command: list[str], limit_s: float, done: Callable[[bool, str], None]
+        self, key: str, uid: str, container: str, command: list[str], limit_s: float, done: Callable[[bool, str], None]
     ) -> None:
         """In the prober's thread."""
 
         def execute() -> None:
-            if (runner := self._pods.get(key)) is not None:
+            if (runner := self._runner(key, uid)) is not None:
                 runner.execute(container, command, limit_s, done)
 
         self.post(execute)
+
+    def _runner(self, key: str, uid: str) -> PodRunner | None:
+        """Of this very pod: another may have its name by now."""
+        runner = self._pods.get(key)
+        return runner if runner is not None and runner.uid == uid else None
 
     def _parent_lost(self) -> None:
         """The parent of all pods' processes has died, and all of them with it."""
@@ -448,11 +460,8 @@ class Kubelet:
             with ThreadPoolExecutor(len(by_node), "pods-unwire") as pool:
                 list(pool.map(lambda entry: self._unwire_from(*entry), by_node.items()))
         for runner in runners:
-            runner.clean_up()
-            self._failed.pop(runner.key, None)
-            self._forget(runner.pod)
-        waiting, self._waiting = self._waiting, {}
-        self._arrived |= {key: pod for key, pod in waiting.items() if _is_placed(pod)}
+            self._attempt(runner.clean_up)
+            self._attempt(lambda runner=runner: self._forget(runner.pod))  # type: ignore[misc]
         if self._arrived:
             self.post(lambda: None)  # look at them in the next round
 
@@ -462,13 +471,16 @@ class Kubelet:
 
     def _forget(self, pod: JsonObject) -> None:
         name, namespace = object_name(pod), object_namespace(pod)
-        with suppress(NotFound):  # it was deleted at once
-            if self._store.get(POD, name, namespace)["metadata"]["uid"] == pod["metadata"]["uid"]:
-                self._store.delete(POD, name, namespace, grace_period_s=0)
+        with suppress(NotFound, Conflict):  # it was deleted at once, and perhaps made anew
+            self._store.delete(POD, name, namespace, grace_period_s=0, preconditions={"uid": _uid(pod)})
 
 
 def _node_of(pod: JsonObject) -> str:
     return str(pod["spec"].get("nodeName") or "")
+
+
+def _uid(pod: JsonObject) -> str:
+    return str(pod["metadata"].get("uid", ""))
 
 
 def _is_placed(pod: JsonObject) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, pod_key
 from testbed.network import netns
 from testbed.network.pods.probe_state import PROBE_FIELDS, ProbeKind, ProbeState
 
@@ -29,6 +29,7 @@ class Verdict:
     """What a container's probe says. ``changed``: it is the one that something follows from; else just a failure."""
 
     key: str
+    uid: str
     container: str
     run: int
     kind: ProbeKind
@@ -38,13 +39,15 @@ class Verdict:
 
 
 Told = Callable[[Verdict], None]
-# Run a program in a container, within so many seconds, and tell whether it ended with 0, and what it said.
-RunIn = Callable[[str, str, list[str], float, Callable[[bool, str], None]], None]
+# Run a program in a container (the pod's key and uid, the container's name), within so many seconds, and tell whether
+# it ended with 0, and what it said.
+RunIn = Callable[[str, str, str, list[str], float, Callable[[bool, str], None]], None]
 
 
 @dataclass(eq=False)
 class _Probe:
     key: str
+    uid: str
     container: str
     run: int
     state: ProbeState
@@ -82,7 +85,7 @@ class Prober:
         self._lock = threading.Lock()
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
-        self._probes: dict[str, dict[str, list[_Probe]]] = {}
+        self._probes: dict[str, dict[str, list[_Probe]]] = {}  # by the pod's uid and the container
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._ended = False
@@ -102,28 +105,29 @@ class Prober:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def watch(self, key: str, pod: JsonObject, container: JsonObject, run: int) -> None:
+    def watch(self, pod: JsonObject, container: JsonObject, run: int) -> None:
         """Begin to ask the probes of a container that has just been started for the ``run``-th time."""
-        self.forget(key, container["name"])
-        probes = list(_probes(key, pod, container, run))
+        uid = str(pod["metadata"].get("uid", ""))
+        self.forget(uid, container["name"])
+        probes = list(_probes(uid, pod, container, run))
         if not probes:
             return
         with self._lock:
-            self._probes.setdefault(key, {})[container["name"]] = probes
+            self._probes.setdefault(uid, {})[container["name"]] = probes
         # While a startup probe has not passed, no other is asked.
         starting = [probe for probe in probes if probe.state.kind == "startup"]
         for probe in starting or probes:
             self._later(probe.state.delay_s, probe)
 
-    def forget(self, key: str, container: str | None = None) -> None:
+    def forget(self, uid: str, container: str | None = None) -> None:
         """Stop asking a pod, or one of its containers."""
         with self._lock:
-            of_pod = self._probes.get(key, {})
+            of_pod = self._probes.get(uid, {})
             for name in [container] if container is not None else list(of_pod):
                 for probe in of_pod.pop(name, ()):
                     probe.gone = True
             if not of_pod:
-                self._probes.pop(key, None)
+                self._probes.pop(uid, None)
 
     def _later(self, delay_s: float, probe: _Probe) -> None:
         self._at(time.monotonic() + delay_s, lambda: self._ask(probe))
@@ -170,6 +174,7 @@ class Prober:
             command = probe.state.spec["exec"]["command"]
             self._run_in(
                 probe.key,
+                probe.uid,
                 probe.container,
                 command,
                 probe.state.timeout_s,
@@ -256,11 +261,11 @@ class Prober:
         changed = state.take(passed, now - probe.begun)
         if changed or (not passed and state.tells(now)):
             said = "" if passed else message
-            self._told(Verdict(probe.key, probe.container, probe.run, state.kind, passed, said, changed))
+            self._told(Verdict(probe.key, probe.uid, probe.container, probe.run, state.kind, passed, said, changed))
         if state.kind == "startup" and state.passed:
             with self._lock:
-                others = list(self._probes.get(probe.key, {}).get(probe.container, ()))
-            for other in others:
+                together = list(self._probes.get(probe.uid, {}).get(probe.container, ()))
+            for other in together if probe in together else ():  # else it has been started anew meanwhile
                 if other is not probe:
                     self._later(0.0, other)
             return
@@ -295,7 +300,7 @@ def http_request(pod_ip: str, number: int, wanted: JsonObject) -> tuple[tuple[st
     return (host, number), ("\r\n".join(lines) + "\r\n\r\n").encode(), f"http://{host}:{number}{path}"
 
 
-def _probes(key: str, pod: JsonObject, container: JsonObject, run: int) -> Iterator[_Probe]:
+def _probes(uid: str, pod: JsonObject, container: JsonObject, run: int) -> Iterator[_Probe]:
     pod_ip, node, begun = pod["status"]["podIP"], pod["spec"]["nodeName"], time.monotonic()
     for kind, name in PROBE_FIELDS.items():
         spec = container.get(name)
@@ -310,4 +315,5 @@ def _probes(key: str, pod: JsonObject, container: JsonObject, run: int) -> Itera
             address = (wanted.get("host") or pod_ip, port_number(container, wanted["port"]))
         elif "exec" not in spec:
             continue  # grpc: the manifest's check says that it has no effect
-        yield _Probe(key, container["name"], run, ProbeState(kind, spec), node, address, request, url, begun)
+        state = ProbeState(kind, spec)
+        yield _Probe(pod_key(pod), uid, container["name"], run, state, node, address, request, url, begun)

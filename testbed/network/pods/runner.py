@@ -92,6 +92,7 @@ class PodRunner:
         """Everything that can be done for it now has been done, and is in its status."""
         self._tools = tools
         self._sandbox: ContainerProcess | None = None
+        self._sandbox_asked = False
         self._start_s = time.time()
         self._volumes_made = False
         self._said: set[tuple[str, str]] = set()
@@ -147,7 +148,7 @@ class PodRunner:
                 self.settled = True
                 self._tools.at(time.monotonic() + _RETRY_S, lambda: self._tools.touched(self))
                 return
-        self.stage = "making"
+        self.stage, self._sandbox_asked = "making", True
         self._tools.containers.make_sandbox(
             self.key,
             self.place,
@@ -157,7 +158,7 @@ class PodRunner:
 
     def _sandbox_made(self, process: ContainerProcess | None, error: str) -> None:
         self._tools.touched(self)
-        self._sandbox = process
+        self._sandbox, self._sandbox_asked = process, False
         if self.stage == "ending":
             if process is not None:
                 self._tools.containers.signal([process], signal.SIGKILL)
@@ -178,8 +179,8 @@ class PodRunner:
             return
         self.stage = "new"
         for run in self.runs:
-            if not run.is_done or run.role != "main":
-                run.due, run.under_way = 0.0, False
+            if not run.under_way and (not run.is_done or run.role != "main"):
+                run.due = 0.0
         self._tools.touched(self)
 
     def _sandbox_ended(self) -> None:
@@ -277,11 +278,12 @@ class PodRunner:
         run.is_running(process.pid, time.time())
         self._say("Normal", "Created", f"Created container: {run.name}")
         self._say("Normal", "Started", f"Started container {run.name}")
-        if self.stage == "ending":
-            self.stop_container(run, self._left_s)
+        if self.stage != "up":
+            # The pod ends, or the namespaces that it was started in have ended already.
+            self.stop_container(run, self._left_s if self.stage == "ending" else 0.0)
             return
         if has_probe(run.spec):
-            self._tools.prober.watch(self.key, self.pod, run.spec, run.runs)
+            self._tools.prober.watch(self.pod, run.spec, run.runs)
         hook = (run.spec.get("lifecycle") or {}).get("postStart")
         if hook:
             number = run.runs
@@ -300,7 +302,7 @@ class PodRunner:
         self._tools.containers.cgroups.remove(group)
         if run.runs != number:
             return
-        self._tools.prober.forget(self.key, run.name)
+        self._tools.prober.forget(self.uid, run.name)
         self._stopping.discard(run.name)
         began_s = run.state.started_at if isinstance(run.state, Running) else self._start_s
         ended = terminated(status, began_s, time.time(), out_of_memory=out_of_memory)
@@ -340,7 +342,7 @@ class PodRunner:
             return
         first = self.stage != "ending"
         self._deadline = deadline
-        self._tools.prober.forget(self.key)
+        self._tools.prober.forget(self.uid)
         if first and self.stage in ("new",):
             self.stage = "ending"
             self._tools.touched(self)
@@ -355,7 +357,7 @@ class PodRunner:
 
     def power_off(self) -> None:
         """Everything stops at once, as on a machine that has lost its power."""
-        self._tools.prober.forget(self.key)
+        self._tools.prober.forget(self.uid)
         self.stage = "ended"
         processes = [process for process in self._processes.values() if process.returncode is None]
         self._tools.containers.signal(processes, signal.SIGKILL, group=True)
@@ -372,7 +374,7 @@ class PodRunner:
             return
         first = run.name not in self._stopping
         self._stopping.add(run.name)
-        self._tools.prober.forget(self.key, run.name)
+        self._tools.prober.forget(self.uid, run.name)
 
         def kill() -> None:
             self._tools.containers.signal([process], signal.SIGKILL, group=True)
@@ -397,8 +399,8 @@ class PodRunner:
         self._tools.containers.signal([process], int(number))
 
     def _end_if_empty(self) -> None:
-        """The namespaces end after the last container."""
-        if any(run.under_way or isinstance(run.state, Running) for run in self.runs):
+        """The namespaces end after the last container; those that are being made have to be there first."""
+        if self._sandbox_asked or any(run.under_way or isinstance(run.state, Running) for run in self.runs):
             return
         if self._sandbox is not None:
             self._tools.containers.signal([self._sandbox], signal.SIGKILL)
