@@ -26,6 +26,8 @@ def container(**resources: Any) -> dict[str, Any]:
         ({"limits": {"cpu": 2, "memory": "64Mi"}}, Limits(cpu=2.0, cpu_request=2.0, memory_bytes=64 << 20)),
         ({"limits": {"cpu": "1500m"}, "requests": {"cpu": "250m"}}, Limits(cpu=1.5, cpu_request=0.25)),
         ({"limits": {"cpu": "0", "memory": "0"}}, Limits(cpu_request=0.0)),
+        ({"limits": {"memory": "1e400"}}, Limits(memory_bytes=1 << 60)),
+        ({"limits": {"cpu": "1E"}}, Limits(cpu=10_000.0, cpu_request=10_000.0)),
     ],
 )
 def test_what_a_spec_limits(resources: dict[str, Any], expected: Limits) -> None:

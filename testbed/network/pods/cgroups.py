@@ -8,6 +8,7 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admi
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import os
@@ -17,13 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.cluster.objects import JsonObject
-from testbed.network.pods.environment import quantity
+from testbed.cluster.quantities import quantity
+from testbed.network.pods.environment import NotConfigured
 
 _CONTROLLERS = ("cpu", "memory")
 _PREFIX = "testbed-"
 _PERIOD_US = 100_000  # of the limit of processor time, as a kubelet sets it
 _LEAST_QUOTA_US, _LEAST_SHARES = 1_000, 2
 _SHARES = 1_024  # of one processor
+# More than any machine has, and not too much for the kernel.
+_MOST_PROCESSORS, _MOST_BYTES = 10_000, 1 << 60
 _TRIES = 10
 
 
@@ -41,11 +45,15 @@ def limits_of(container: JsonObject) -> Limits:
     resources = container.get("resources") or {}
     limits = resources.get("limits") or {}
     requests = {**limits, **(resources.get("requests") or {})}
-    request = requests.get("cpu")
+    try:
+        cpu, memory = (quantity(str(limits.get(name) or 0)) for name in _CONTROLLERS)
+        request = quantity(str(requests["cpu"])) if "cpu" in requests else None
+    except ValueError as error:
+        raise NotConfigured(str(error)) from None
     return Limits(
-        quantity(str(limits.get("cpu", 0))) or None,  # no limit, as runtimes take a 0
-        None if request is None else quantity(str(request)),
-        int(quantity(str(limits.get("memory", 0)))) or None,
+        float(min(cpu, _MOST_PROCESSORS)) or None,  # no limit, as runtimes take a 0
+        None if request is None else float(min(request, _MOST_PROCESSORS)),
+        int(min(memory, _MOST_BYTES)) or None,
     )
 
 
@@ -156,7 +164,7 @@ class Cgroups:
 
     def _make(self, tree: Tree, name: str, limits: Limits) -> Path:
         folder = self._of_box(tree) / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)  # there was a try to start this run before
         try:
             for file, value in tree.settings(limits).items():
                 if file not in _OPTIONAL or (folder / file).exists():
@@ -176,11 +184,16 @@ class Cgroups:
             _pass_on(tree.folder, tree.controllers)
         for _ in range(_TRIES):
             folder.mkdir(exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # another box has taken it for an abandoned one
+                continue
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if folder.exists():  # else it was taken for an abandoned one before it was locked
+            if folder.exists():
                 break
             os.close(descriptor)
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         self._locks[folder] = descriptor
         if tree.version == 2:
             _pass_on(folder, tree.controllers)
