@@ -27,11 +27,16 @@ _CONNECT_S = 10.0
 
 
 class _Program(subprocess.Popen[bytes]):
-    """A program that leads a session of its own; to end it is to end its process group."""
+    """A program that was started by way of nsenter, which leads a session and waits for it; on a terminal the program
+    leads a session of its own. To end it is to end both their process groups."""
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        children: list[str] = []
+        with suppress(OSError):
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for leader in (*map(int, children), self.pid):
+            with suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
 
 
 class RunningPods:
@@ -70,12 +75,10 @@ class RunningPods:
         if terminal:
             environment.setdefault("TERM", "xterm")
         directory = str(spec.get("workingDir") or "/")
-        command = self._containers.command(key, container, ["env", f"--chdir={directory}", "--", *argv])
-        if terminal:
-            command = ["setsid", "--ctty", *command]
-        return _Program(
-            command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=not terminal
-        )
+        # In there, so that an interactive shell sees the number of the group that it leads.
+        session = ["setsid", "--ctty"] if terminal else []
+        command = self._containers.command(key, container, [*session, "env", f"--chdir={directory}", "--", *argv])
+        return _Program(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True)
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> Path:
         """The file that holds a container's output."""

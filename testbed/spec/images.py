@@ -172,7 +172,7 @@ def container_argv(container: Mapping[str, Any], variables: Mapping[str, str] | 
     image = find_image(str(container.get("image") or ""))
     command = [str(word) for word in container.get("command") or ()]
     args = [str(word) for word in container.get("args") or ()]
-    if image and not image.process and not command:
+    if image and not image.process and not (command or args or container.get("stdin")):
         return None
     if image:
         image = image.tagged(image_tag(str(container.get("image") or "")))

@@ -109,11 +109,19 @@ def _programs_run_where_the_container_does(testbed: Testbed) -> None:
 
 def _terminals_are_the_programs_own(testbed: Testbed) -> None:
     ours, theirs = os.openpty()
-    argv = ["exec", "-it", "quiet", "--", "sh", "-c", "echo >/dev/tty $((1 + 1))-$(tty); exec sleep 4320"]
+    argv = [
+        "exec",
+        "-it",
+        "quiet",
+        "--",
+        "sh",
+        "-c",
+        "echo >/dev/tty $((1 + 1))-$(cut -d' ' -f5 /proc/$$/stat)-$(tty); exec sleep 4320",
+    ]
     with running_kubectl(testbed, *argv, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         screen = b""
-        while not re.search(rb"2-/dev/pts/\d+\r", screen):
+        while not re.search(rb"2-[1-9]\d*-/dev/pts/\d+\r", screen):  # the group that it leads has a number in there
             screen += os.read(ours, 4096)
         wait_until(lambda: _runs("sleep\0004320"))
         os.write(ours, b"\x03")

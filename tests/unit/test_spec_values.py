@@ -98,7 +98,7 @@ def test_images_are_known_by_their_last_name(reference: str, name: str) -> None:
         ({"image": "iperf3", "args": ["-s", "-p", "80"]}, ["iperf3", "-s", "-p", "80"]),
         ({"image": "iperf3", "command": ["echo"]}, ["echo"]),
         ({"image": "other", "command": ["/bin/echo"], "args": ["a", "b"]}, ["/bin/echo", "a", "b"]),
-        ({"image": "busybox"}, ["busybox", "sleep", "infinity"]),
+        ({"image": "busybox"}, None),
         ({"image": "busybox", "command": ["httpd", "-f"]}, ["busybox", "httpd", "-f"]),
         ({"image": "busybox", "command": ["/bin/sh", "-c", "x"]}, ["/bin/sh", "-c", "x"]),
         ({"image": "busybox", "args": ["nc", "-l"]}, ["busybox", "nc", "-l"]),
