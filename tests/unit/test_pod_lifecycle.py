@@ -148,12 +148,16 @@ def test_a_status_says_what_kubectl_shows() -> None:
     started(runs[1])
     again = pod_status(pod, runs, start_s=0, now_s=7, ready=True)["containerStatuses"][0]
     assert again["restartCount"] == 1 and again["containerID"] != first["containerID"]
+    assert first["lastState"] == {} and again["lastState"]["terminated"]["exitCode"] == 137
 
 
 def test_a_signal_is_an_exit_status_too() -> None:
     killed = terminated(-9, 0, 1)
     assert (killed.exit_code, killed.signal, killed.reason) == (137, 9, "Error")
     assert terminated(0, 0, 1).reason == "Completed"
+    assert terminated(-9, 0, 1, out_of_memory=True).reason == "OOMKilled"
+    # Another process of the container was killed, and the first has ended because of it.
+    assert terminated(1, 0, 1, out_of_memory=True).reason == "OOMKilled"
 
 
 @pytest.mark.parametrize(
