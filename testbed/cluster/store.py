@@ -32,6 +32,9 @@ Admission = Callable[[Kind, JsonObject | None, JsonObject | None], None]
 # Kubernetes' default of spec.terminationGracePeriodSeconds.
 _GRACE_PERIOD_S = 30
 
+# Changes are kept for as long as Kubernetes' API servers remember them at least (75 s), and so many in any case.
+_KEPT_S, _KEPT = 75.0, 1024
+
 # The finalizer of an object that waits for what it keeps to go first.
 FOREGROUND = "foregroundDeletion"
 
@@ -62,6 +65,7 @@ class _Change(NamedTuple):
     old: JsonObject | None
     new: JsonObject | None
     version: int
+    at_s: float  # of the monotonic clock
 
 
 class _Table:
@@ -71,6 +75,7 @@ class _Table:
         self.objects: dict[_ObjectKey, JsonObject] = {}
         self.waiting: set[threading.Condition] = set()  # of the watches that wait for a change
         self.changes: list[_Change] = []
+        self.drop_at = 0  # how many changes there are when it is time to look which to drop
         self.dropped = 0  # changes no longer kept; changes[i] is number dropped + i
         self.dropped_version = 0  # version of the newest of them
 
@@ -85,7 +90,8 @@ class _Table:
 
 
 class Store:
-    """All objects of a cluster. Thread-safe. ``history`` is how many changes of each kind a late watcher can replay.
+    """All objects of a cluster. Thread-safe. ``history`` is how many changes of each kind a late watcher can replay, if
+    they are no older than 75 s; the newest 1,024 are kept however old they are.
 
     ``metadata.resourceVersion`` is a counter over all kinds; ``uid``, ``creationTimestamp`` and, where the kind has it,
     ``generation`` are set here. A write that changes nothing makes no new version and no event, as in Kubernetes.
@@ -345,15 +351,25 @@ class Store:
             assert old is not None
             del table.objects[key]
             old = result = with_version(old, self._version)
-        table.changes.append(_Change(old, new, self._version))
-        if len(table.changes) >= 2 * self._history:  # dropping half at a time keeps the cost of a write constant
-            surplus = len(table.changes) - self._history
-            table.dropped_version = table.changes[surplus - 1].version
-            table.dropped += surplus
-            del table.changes[:surplus]
+        table.changes.append(_Change(old, new, self._version, time.monotonic()))
+        if len(table.changes) >= max(table.drop_at, 2 * min(self._history, _KEPT)):
+            self._drop(table)
         for waiting in table.waiting:
             waiting.notify_all()
         return result
+
+    def _drop(self, table: _Table) -> None:
+        """Let changes go that are old, or too many; many at a time, so that the cost of a write stays the same."""
+        kept = min(self._history, _KEPT)
+        old = bisect_right(table.changes, time.monotonic() - _KEPT_S, key=lambda change: change.at_s)
+        surplus = min(old, len(table.changes) - kept)
+        if len(table.changes) >= 2 * self._history:
+            surplus = max(surplus, len(table.changes) - self._history)
+        if surplus > 0:
+            table.dropped_version = table.changes[surplus - 1].version
+            table.dropped += surplus
+            del table.changes[:surplus]
+        table.drop_at = len(table.changes) + kept
 
 
 class Watch:

@@ -252,6 +252,23 @@ def test_history_is_a_window_and_its_loss_is_said(store):
         assert watch.next(0) == ()
 
 
+def test_old_changes_are_let_go_but_for_the_newest(store, monkeypatch):
+    def change(times):
+        for index in range(times):
+            store.patch(POD, "web", {"metadata": {"labels": {"step": f"{len(versions)}.{index}"}}})
+            versions.append(store.resource_version)
+
+    versions = []
+    store.create(pod("web"))
+    change(3000)
+    assert len(store.watch(POD, versions[0]).next(0)) == 2999, "no minute has passed"
+    monkeypatch.setattr("testbed.cluster.store._KEPT_S", 0.0)
+    change(3000)
+    with pytest.raises(Expired):
+        store.watch(POD, versions[3000])
+    assert len(store.watch(POD, versions[-1000]).next(0)) == 999
+
+
 def test_a_version_this_store_never_had_is_expired(store):
     with pytest.raises(Expired):
         store.watch(POD, 7)
