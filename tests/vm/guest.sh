@@ -58,6 +58,8 @@ main() {
     tests/vm/kernel_services.py
   step "smoke experiment" 900 .venv/bin/testbed run experiments/smoke.yaml --datapath kernel \
     --set topology.links.access.delay=1ms -o "$out/smoke" --junit "$out/smoke.xml"
+  step "limits" 500 .venv/bin/python -m pytest -v -p no:cacheprovider --durations=0 --junit-xml="$out/limits.xml" \
+    tests/box/test_limits.py
   step "mode switching" 1200 .venv/bin/python -m pytest -v -p no:cacheprovider --durations=0 --junit-xml="$out/tests.xml" \
     tests/vm/kernel_datapath.py \
     "tests/box/test_cluster.py::test_pods_and_nodes_reach_each_other_without_nat[root]" \

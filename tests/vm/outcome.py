@@ -25,11 +25,12 @@ _STEPS = (
     "10 s of uptime",
     "doctor",
     "smoke experiment",
+    "limits",
     "mode switching",
     "services",
 )
 # By what they test, the JUnit files of the tests.
-_TESTS = {"mode switching": "tests.xml", "services": "services.xml"}
+_TESTS = {"limits": "limits.xml", "mode switching": "tests.xml", "services": "services.xml"}
 
 
 def step_problems(text: str) -> Iterator[str]:
