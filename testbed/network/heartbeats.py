@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/node/node-status/#heartbeats
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,8 +15,10 @@ from contextlib import suppress
 from testbed.cluster.kinds import NODE
 from testbed.cluster.node_conditions import reported_conditions
 from testbed.cluster.node_heartbeat import LEASE_DURATION_S, node_heartbeat
-from testbed.cluster.status import NotFound
+from testbed.cluster.status import ApiError, NotFound
 from testbed.cluster.store import Store
+
+LOG = logging.getLogger(__name__)
 
 _RENEW_EVERY_S = LEASE_DURATION_S / 4
 _REPORT_EVERY_S = 300.0
@@ -79,9 +82,12 @@ class Heartbeats:
             with self._lock:
                 if name in self._silent:
                     continue
-                if time.monotonic() - self._reported[name] >= self._report_every_s:
-                    self._report(name)
-                node_heartbeat(self._store, name)
+                try:
+                    if time.monotonic() - self._reported[name] >= self._report_every_s:
+                        self._report(name)
+                    node_heartbeat(self._store, name)
+                except ApiError as error:  # such as that a person deletes the Leases' Namespace
+                    LOG.warning("the heartbeat of node %s: %s", name, error)
 
     def _report(self, name: str) -> None:
         self._reported[name] = time.monotonic()

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
-from testbed.cluster.status import Conflict, NotFound
+from testbed.cluster.status import Conflict, Expired, NotFound
 from testbed.cluster.store import Event, Store, Watch
 from testbed.cluster.values import NetworkConfig, NodeNetwork, PodNetwork
 from testbed.cluster.view import pod_network
@@ -47,6 +47,7 @@ LOG = logging.getLogger(__name__)
 
 _FOLLOWED = (POD, CONFIG_MAP, SECRET)
 _START_S = 120.0
+_LONGEST_WAIT_S = 3600.0  # what is due in a million years is no number for the system
 _MOST_SERVICES = 100  # of a namespace, for the variables that Services make
 
 
@@ -96,6 +97,7 @@ class Kubelet:
         self._silent: set[str] = set()  # nodes whose kubelet is cut off
         self._unheard: dict[tuple[str, str], Event] = {}  # by node and key, of their pods: what came last meanwhile
         self._watch: Watch | None = None
+        self._stopping = False
         self._begun = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name="kubelet", daemon=True),
@@ -135,6 +137,7 @@ class Kubelet:
         """Follow the store no longer. The pods stay as they are."""
         if self._watch is None:
             return
+        self._stopping = True
         self._watch.close()
         self._happened.put(None)
         for thread in self._threads:
@@ -217,10 +220,27 @@ class Kubelet:
 
     def _follow(self) -> None:
         assert self._watch is not None
-        while not self._watch.closed:
-            events = self._watch.next()
+        while not self._stopping:
+            try:
+                events: Sequence[Event] = self._watch.next()
+            except Expired:  # more changes at once than the store keeps
+                events = self._all_anew()
             if events:
                 self._happened.put(lambda events=events: self._objects_changed(events))  # type: ignore[misc]
+
+    def _all_anew(self) -> list[Event]:
+        """Everything as it is now, and what has gone, for one who has missed changes."""
+        objects, watch = self._store.follow(_FOLLOWED)
+        before, self._watch = self._watch, watch
+        if before is not None:
+            before.close()
+        if self._stopping:
+            watch.close()
+        there = {_uid(wire) for wire in objects}
+        gone = [runner.pod for runner in self._pods.copy().values() if runner.uid not in there]
+        at = {"resourceVersion": str(watch.resource_version)}
+        events = [Event("DELETED", {**pod, "metadata": {**pod["metadata"], **at}}) for pod in gone]
+        return events + [Event("MODIFIED", wire) for wire in objects]
 
     def _run(self) -> None:
         self._look_at_touched()
@@ -229,15 +249,15 @@ class Kubelet:
                 if task is None:
                     return
                 self._attempt(task)
-            self._add_arrived()
+            self._attempt(self._add_arrived)
             self._look_at_touched()
 
     def _next_tasks(self) -> list[Callable[[], None] | None]:
         """What has happened, and what is due; waits for the first of it."""
         tasks: list[Callable[[], None] | None] = []
         with suppress(queue.Empty):
-            wait_s = max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
-            tasks.append(self._happened.get(timeout=0.0 if self._touched else wait_s))
+            wait_s = max(0.0, self._timers[0].due - time.monotonic()) if self._timers else _LONGEST_WAIT_S
+            tasks.append(self._happened.get(timeout=0.0 if self._touched else min(wait_s, _LONGEST_WAIT_S)))
             while True:
                 tasks.append(self._happened.get_nowait())
         now = time.monotonic()
@@ -265,7 +285,7 @@ class Kubelet:
                 ended.append(runner)
             elif runner not in self._touched and (runner.settled or runner.is_settled):
                 # What is under way will be heard of soon, and is written then.
-                self._report(runner)
+                self._attempt(lambda runner=runner: self._report(runner))  # type: ignore[misc]
                 runner.settled = runner not in self._touched
         if ended:
             self._attempt(lambda: self._unwire(ended))

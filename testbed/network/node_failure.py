@@ -48,9 +48,9 @@ class NodeFailures:
         with self._lock:
             if name in self._stopped:
                 raise RunError(f"node {name} is stopped already")
+            _nft(name, _CUT_OFF)
             self._stopped.add(name)
             self._kubelet.silence(name)
-            _nft(name, _CUT_OFF)
             self._heartbeats.silence(name, _LAST_LEASE_S)
 
     def start(self, name: str) -> None:

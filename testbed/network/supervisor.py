@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from testbed.cluster import identity
@@ -81,6 +82,7 @@ class Supervisor:
     ) -> None:
         self._store, self._events = store, EventRecorder(store, "supervisor")
         self._processes, self._first_wait_s = processes, first_wait_s
+        self._on_start: dict[ApiProcess, Callable[[], None]] = {}
         self._care = {component: _Care() for component in components}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = False
@@ -88,13 +90,14 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         for process in self._processes:
-            process.on_start = self._look_again
+            self._on_start[process] = process.on_start
+            process.on_start = partial(self._started, process.on_start)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.on_start = lambda: None
+        for process, on_start in self._on_start.items():
+            process.on_start = on_start
         self._stopping = True
         self._look_again()
         self._thread.join()
@@ -103,8 +106,12 @@ class Supervisor:
         os.close(self._wake)
 
     def _look_again(self) -> None:
-        """A process has been started: it is to be watched from now on."""
         os.eventfd_write(self._wake, 1)
+
+    def _started(self, on_start: Callable[[], None]) -> None:
+        """A process has been started: it is to be watched from now on, beside what else follows from it."""
+        on_start()
+        self._look_again()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -131,12 +138,11 @@ class Supervisor:
         """Have a descriptor of a component's process, if it is meant to run."""
         if care.descriptor is not None or care.restart_at is not None or care.given_up:
             return
-        pid = component.pid()
-        if pid is None:
-            return
         try:
-            care.descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
+            pid = component.pid()
+            if pid is not None:
+                care.descriptor = os.pidfd_open(pid)
+        except (OSError, ValueError):  # it has ended already, perhaps before it could write its process id
             self._died(component, care)
 
     @staticmethod
@@ -169,8 +175,9 @@ class Supervisor:
         began = time.monotonic()
         try:
             component.restart()
-        except (RunError, OSError) as error:
-            LOG.error("%s cannot be started again: %s", component.name, error)
+        except Exception as error:
+            # Whatever it is, the others are still to be watched.
+            LOG.error("%s cannot be started again: %s", component.name, error, exc_info=not isinstance(error, RunError))
             self._died(component, care)
             return
         took_ms = (time.monotonic() - began) * 1e3

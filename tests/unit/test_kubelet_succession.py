@@ -5,6 +5,9 @@ The processes' parent answers when the test lets it, so that things happen in th
 
 from __future__ import annotations
 
+import threading
+import time
+
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.assign import assign
 from testbed.cluster.kinds import POD
@@ -14,6 +17,7 @@ from testbed.network.containers import ContainerProcess
 from testbed.network.kubelet import Kubelet, Machinery
 from testbed.network.place import Place
 from testbed.network.pods.probes import Verdict
+from testbed.network.pods.runner import PodRunner
 from testbed.spec.endpoints import EndpointRef
 from tests.unit.cluster_objects import edge_nodes
 
@@ -43,6 +47,9 @@ class Cluster:
     def __init__(self, monkeypatch, tmp_path):
         monkeypatch.setattr("testbed.network.pods.runner.FOLDERS", tmp_path)
         monkeypatch.setattr(Place, "remove", lambda place: None)
+        monkeypatch.setattr(
+            PodRunner, "_start", lambda runner, run: run.cannot_start("Waiting", "", None)
+        )  # containers are no part of this
         self.parent = Parent()
         self.store = Store(admission=cluster_admission(CONFIG))
         for wire in assign(edge_nodes(2), CONFIG, 24, []):
@@ -51,7 +58,7 @@ class Cluster:
         machinery = Machinery(CONFIG, dict.fromkeys(NODES, Named()), None, {}, places, self.parent, None)
         self.kubelet = Kubelet(self.store, machinery)
         self.changes = self.store.watch(POD)
-        self.events = []
+        self.processes = {}
 
     def make(self, name="web", node="n1", **spec):
         """A pod as the scheduler leaves it; the kubelet has not heard of it yet."""
@@ -67,8 +74,8 @@ class Cluster:
 
     def hear(self):
         """The kubelet hears at once of all that was written since, and does what is to be done."""
-        self.events = list(self.changes.next(0))
-        self.kubelet.post(lambda: self.kubelet._objects_changed(self.events))
+        events = self.changes.next(0)
+        self.kubelet.post(lambda: self.kubelet._objects_changed(events))
         self.work()
 
     def work(self):
@@ -84,11 +91,13 @@ class Cluster:
 
     def answer(self, number):
         """The parent has made the namespaces that it was asked for so many requests ago."""
-        self.parent.asked[number][0](ContainerProcess(1000 + number), "")
+        self.processes[number] = ContainerProcess(1000 + number)
+        self.parent.asked[number][0](self.processes[number], "")
         self.work()
 
     def end(self, number):
         """The process has ended that keeps these namespaces."""
+        self.processes[number].ended(-9)
         self.parent.asked[number][1](-9)
         self.work()
         self.work()
@@ -217,3 +226,56 @@ def test_an_older_state_of_a_pod_is_not_taken_for_a_newer(monkeypatch, tmp_path)
     assert cluster.runner().pod["metadata"]["labels"] == {"step": "two"}
     cluster.kubelet._objects_changed([Event("MODIFIED", late.object)])
     assert cluster.runner().pod["metadata"]["labels"] == {"step": "two"}
+
+
+def test_one_who_has_missed_changes_sees_everything_anew(monkeypatch, tmp_path):
+    cluster = Cluster(monkeypatch, tmp_path)
+    cluster.make("gone")
+    first = cluster.make()
+    cluster.hear()
+    assert cluster.runner().uid == first
+    cluster.answer(0)
+    cluster.answer(1)
+    cluster.delete("gone")
+    cluster.delete()
+    second = cluster.make()
+    third = cluster.make("new")
+    events = cluster.kubelet._all_anew()
+    cluster.kubelet.post(lambda: cluster.kubelet._objects_changed(events))
+    cluster.work()
+    for number in (0, 1):
+        cluster.end(number)
+    assert cluster.runner("gone") is None
+    assert (cluster.runner().uid, cluster.runner("new").uid) == (second, third)
+
+
+def test_what_ends_before_it_is_heard_of_is_made_again_and_an_earlier_end_is_no_later_ones(monkeypatch, tmp_path):
+    cluster = Cluster(monkeypatch, tmp_path)
+    cluster.make()
+    cluster.hear()
+    started, ended = cluster.parent.asked[0]
+    process = ContainerProcess(1000)
+    process.ended(-9)  # its parent has died just after it had answered
+    started(process, "")
+    ended(-9)
+    cluster.work()
+    cluster.work()
+    assert len(cluster.parent.asked) == 2 and cluster.runner().stage == "making"
+    cluster.answer(1)
+    ended(-9)
+    cluster.work()
+    assert cluster.runner().stage == "up" and len(cluster.parent.asked) == 2
+
+
+def test_a_wait_of_a_million_years_ends_nobody(monkeypatch, tmp_path):
+    cluster = Cluster(monkeypatch, tmp_path)
+    happened = []
+    cluster.kubelet.at(time.monotonic() + 1e12, lambda: happened.append("never"))
+    cluster.kubelet.at(time.monotonic() + 0.05, lambda: happened.append("soon"))
+    while not happened:
+        for task in cluster.kubelet._next_tasks():
+            task()
+    threading.Timer(0.05, cluster.kubelet.post, [lambda: happened.append("now")]).start()
+    [task] = cluster.kubelet._next_tasks()
+    task()
+    assert happened == ["soon", "now"]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import heapq
+import ipaddress
 import itertools
+import logging
 import os
 import selectors
 import socket
@@ -21,6 +23,9 @@ from testbed.cluster.objects import JsonObject, pod_key
 from testbed.network import netns
 from testbed.network.pods.probe_state import PROBE_FIELDS, ProbeKind, ProbeState
 
+LOG = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 3600.0  # what is due in a million years is no number for the system
 _ANSWER_BYTES = 10 * 1024  # a kubelet reads no more of a page
 
 
@@ -56,6 +61,7 @@ class _Probe:
     request: bytes
     url: str
     begun: float
+    problem: str = ""  # why it cannot be asked at all
     gone: bool = False
 
 
@@ -147,15 +153,23 @@ class Prober:
     def _run(self) -> None:
         while not self._ended:
             for act in self._due():
-                act()
+                self._attempt(act)
             with self._lock:
-                timeout = self._turns[0].due - time.monotonic() if self._turns else None
-            for key, _ in self._selector.select(None if timeout is None else max(0.0, timeout)):
+                wait_s = self._turns[0].due - time.monotonic() if self._turns else _LONGEST_WAIT_S
+            for key, _ in self._selector.select(min(max(0.0, wait_s), _LONGEST_WAIT_S)):
                 if key.data is None:
                     with suppress(BlockingIOError):
                         os.read(self._wake_read, 4096)
                 else:
-                    self._go_on(key.data)
+                    self._attempt(lambda question=key.data: self._go_on(question))  # type: ignore[misc]
+
+    @staticmethod
+    def _attempt(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:
+            # One probe's trouble must not end all others.
+            LOG.exception("a probe failed")
 
     def _due(self) -> list[Callable[[], None]]:
         now = time.monotonic()
@@ -169,6 +183,9 @@ class Prober:
 
     def _ask(self, probe: _Probe) -> None:
         if probe.gone:
+            return
+        if probe.problem:
+            self._take(probe, False, probe.problem)
             return
         if probe.address is None:
             command = probe.state.spec["exec"]["command"]
@@ -189,11 +206,7 @@ class Prober:
             return
         connection.setblocking(False)
         question = _Question(probe, connection)
-        try:
-            status = connection.connect_ex(probe.address)
-        except OSError as error:  # a host's name that does not resolve
-            self._answer(question, False, f"dial tcp: lookup {probe.address[0]}: {error.strerror}")
-            return
+        status = connection.connect_ex(probe.address)
         if status not in (0, errno.EINPROGRESS):
             self._answer(question, False, self._refusal(probe, status))
             return
@@ -223,7 +236,8 @@ class Prober:
         line, complete, _ = bytes(question.page).partition(b"\r\n")
         if complete or not received or len(question.page) >= _ANSWER_BYTES:
             words = line.split()
-            status = int(words[1]) if len(words) > 1 and words[1].isdigit() and words[0].startswith(b"HTTP/") else 0
+            is_http = len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].isdigit()
+            status = int(words[1]) if is_http else 0
             if status == 0:
                 self._answer(question, False, f'Get "{probe.url}": malformed HTTP response')
             else:
@@ -267,7 +281,7 @@ class Prober:
                 together = list(self._probes.get(probe.uid, {}).get(probe.container, ()))
             for other in together if probe in together else ():  # else it has been started anew meanwhile
                 if other is not probe:
-                    self._later(0.0, other)
+                    self._later(max(0.0, other.begun + other.state.delay_s - now), other)
             return
         self._later(state.next_s, probe)
 
@@ -306,14 +320,29 @@ def _probes(uid: str, pod: JsonObject, container: JsonObject, run: int) -> Itera
         spec = container.get(name)
         if not spec:
             continue
-        address, request, url = None, b"", ""
-        if "httpGet" in spec:
-            wanted = spec["httpGet"]
-            address, request, url = http_request(pod_ip, port_number(container, wanted["port"]), wanted)
-        elif "tcpSocket" in spec:
-            wanted = spec["tcpSocket"]
-            address = (wanted.get("host") or pod_ip, port_number(container, wanted["port"]))
+        address, request, url, problem = None, b"", "", ""
+        wanted = spec.get("httpGet") or spec.get("tcpSocket")
+        if wanted:
+            try:
+                number = port_number(container, wanted["port"])
+            except KeyError:
+                number, problem = 0, f"couldn't find port: {wanted['port']}"
+            if "httpGet" in spec:
+                address, request, url = http_request(pod_ip, number, wanted)
+            else:
+                address = wanted.get("host") or pod_ip, number
+            address = "127.0.0.1" if address[0] == "localhost" else address[0], number
+            problem = problem or _unaskable(*address)
         elif "exec" not in spec:
             continue  # grpc: the manifest's check says that it has no effect
         state = ProbeState(kind, spec)
-        yield _Probe(pod_key(pod), uid, container["name"], run, state, node, address, request, url, begun)
+        yield _Probe(pod_key(pod), uid, container["name"], run, state, node, address, request, url, begun, problem)
+
+
+def _unaskable(host: str, number: int) -> str:
+    """Why nobody can be asked there, if so. A name would have to be looked up, and nodes have no name server."""
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return f"dial tcp: lookup {host}: no such host"
+    return "" if 0 < number < 1 << 16 else f"dial tcp: address {number}: invalid port"

@@ -119,7 +119,11 @@ class PodRunner:
             now = time.monotonic()
             steps = next_steps(self.runs, now)
             for run in steps.start:
-                self._start(run)
+                try:
+                    self._start(run)
+                except Exception as error:
+                    LOG.exception("%s/%s cannot be started", self.key, run.name)
+                    run.cannot_start("CreateContainerError", str(error), now + _RETRY_S)
             for run in steps.end:
                 self.stop_container(run, self._grace_s)
             look_again = next_steps(self.runs, now).look_again
@@ -168,10 +172,10 @@ class PodRunner:
             for run in self.runs:
                 run.cannot_start("ContainerCreating", error, None)
             self._tools.at(time.monotonic() + _RETRY_S, self._again)
-        elif process.returncode is not None:
-            self._sandbox_ended()
         else:
             self.stage = "up"
+            if process.returncode is not None:
+                self._sandbox_ended()
 
     def _again(self) -> None:
         """Make the pod's namespaces anew, and start it from the beginning."""
@@ -184,6 +188,8 @@ class PodRunner:
         self._tools.touched(self)
 
     def _sandbox_ended(self) -> None:
+        if self._sandbox is None or self._sandbox.returncode is None:
+            return  # this is about an earlier one
         self._sandbox = None
         self._tools.touched(self)
         if self.stage == "ending":
@@ -343,7 +349,7 @@ class PodRunner:
         first = self.stage != "ending"
         self._deadline = deadline
         self._tools.prober.forget(self.uid)
-        if first and self.stage in ("new",):
+        if first and self.stage == "new":
             self.stage = "ending"
             self._tools.touched(self)
             return
@@ -354,15 +360,6 @@ class PodRunner:
                     self._say("Normal", "Killing", f"Stopping container {run.name}")
                 self.stop_container(run, grace_s)
         self._tools.touched(self)
-
-    def power_off(self) -> None:
-        """Everything stops at once, as on a machine that has lost its power."""
-        self._tools.prober.forget(self.uid)
-        self.stage = "ended"
-        processes = [process for process in self._processes.values() if process.returncode is None]
-        self._tools.containers.signal(processes, signal.SIGKILL, group=True)
-        if self._sandbox is not None:
-            self._tools.containers.signal([self._sandbox], signal.SIGKILL)
 
     def stop_container(self, run: ContainerRun, grace_s: float) -> None:
         """Its preStop hook, then SIGTERM to its first process, and SIGKILL to all when the time is over."""
