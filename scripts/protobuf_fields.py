@@ -14,8 +14,18 @@ from pathlib import Path
 
 _ROOTS = (
     *("ConfigMap", "Secret", "Event", "Namespace", "Node", "Pod", "Service", "Endpoints", "Binding"),
-    *("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ControllerRevision", "Job", "Lease", "EndpointSlice"),
-    *("Ingress", "IngressClass", "NetworkPolicy", "Scale", "Eviction", "DeleteOptions"),
+    *(
+        "Deployment",
+        "ReplicaSet",
+        "StatefulSet",
+        "DaemonSet",
+        "ControllerRevision",
+        "Job",
+        "CronJob",
+        "Lease",
+        "EndpointSlice",
+    ),
+    *("Ingress", "IngressClass", "NetworkPolicy", "PodDisruptionBudget", "Scale", "Eviction", "DeleteOptions"),
     *("SelfSubjectAccessReview", "SelfSubjectRulesReview"),
 )
 _NEVER = ("k8s.io.api.extensions.v1beta1.",)  # of this group only the Ingress is served

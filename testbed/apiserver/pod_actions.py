@@ -9,6 +9,7 @@ from testbed.apiserver.deleting import delete_one, read_options
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.paths import Target
 from testbed.apiserver.writing import dry_run
+from testbed.cluster.eviction import count_eviction
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import BadRequest, Conflict
 
@@ -34,12 +35,14 @@ def answer_binding(exchange: Exchange, server: ApiServer, target: Target) -> Non
 
 
 def answer_eviction(exchange: Exchange, server: ApiServer, target: Target) -> None:
-    """Delete a pod, as ``kubectl drain`` asks for it; there are no disruption budgets that would forbid it."""
+    """Delete a pod, as ``kubectl drain`` asks for it, unless a PodDisruptionBudget forbids it."""
     eviction = _named(exchange, target, "Eviction", _EVICTIONS)
     options = eviction.get("deleteOptions") or {}
     if not isinstance(options, dict):
         raise BadRequest("deleteOptions is no object")
-    delete_one(server.store, target, read_options(exchange, options))
+    wanted = read_options(exchange, options)
+    count_eviction(server.store, server.store.get(target.kind, *target.where), dry_run=wanted.dry_run)
+    delete_one(server.store, target, wanted)
     exchange.answer(201, _DONE)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from testbed.cluster import identity
 from testbed.cluster.config_rules import config_change_problems, config_problems
 from testbed.cluster.defaulting import set_default_requests, set_defaults
+from testbed.cluster.disruption_budgets import budget_problems
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.jobs import JOB_UID_LABELS
-from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, SECRET, Kind
+from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, POD_DISRUPTION_BUDGET, SECRET, Kind
 from testbed.cluster.namespace_lifecycle import CONTENT_FINALIZER
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.ownership import controller
@@ -64,6 +65,8 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         elif kind is POD:
             _label_as_its_jobs(new)
             set_default_requests(new)
+        elif kind is POD_DISRUPTION_BUDGET:
+            problems = list(budget_problems(new))
         elif kind is NAMESPACE:
             new["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = object_name(new)
             new.setdefault("status", {}).setdefault("phase", "Active")

@@ -74,7 +74,15 @@ INGRESS_CLASS = Kind(_NETWORKING, "v1", "IngressClass", "ingressclasses", namesp
 NETWORK_POLICY = Kind(
     _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", namespaced=True, short_names=("netpol",), has_generation=True
 )
-
+POD_DISRUPTION_BUDGET = Kind(
+    "policy",
+    "v1",
+    "PodDisruptionBudget",
+    "poddisruptionbudgets",
+    namespaced=True,
+    short_names=("pdb",),
+    has_generation=True,
+)
 
 # What a node renews as long as it lives.
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", namespaced=True)
@@ -92,6 +100,7 @@ KINDS: tuple[Kind, ...] = (
     REPLICA_SET,
     CONTROLLER_REVISION,
     POD,
+    POD_DISRUPTION_BUDGET,
     INGRESS_CLASS,
     INGRESS,
     NETWORK_POLICY,

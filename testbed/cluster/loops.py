@@ -16,6 +16,7 @@ from typing import Protocol
 from testbed.cluster.api_service import ApiServiceLoop
 from testbed.cluster.attempt import attempt
 from testbed.cluster.binder import Binder
+from testbed.cluster.disruption_loop import DisruptionLoop
 from testbed.cluster.endpoints_loop import EndpointsLoop
 from testbed.cluster.events import EventRecorder
 from testbed.cluster.garbage_loop import GarbageLoop
@@ -34,6 +35,7 @@ from testbed.cluster.kinds import (
     NETWORK_POLICY,
     NODE,
     POD,
+    POD_DISRUPTION_BUDGET,
     REPLICA_SET,
     SECRET,
     SERVICE,
@@ -57,7 +59,7 @@ _log = logging.getLogger(__name__)
 _FOLLOWED = (
     *(NAMESPACE, NODE, LEASE, ENDPOINT_SLICE, ENDPOINTS, SERVICE),
     *(DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, CONTROLLER_REVISION, POD),
-    *(CONFIG_MAP, SECRET, INGRESS_CLASS, INGRESS, NETWORK_POLICY),
+    *(CONFIG_MAP, SECRET, INGRESS_CLASS, INGRESS, NETWORK_POLICY, POD_DISRUPTION_BUDGET),
 )
 
 
@@ -138,6 +140,7 @@ class Loops:
             WorkloadLoop(self._store, self._recorder, self._clock),
             NodeLoop(self._store, self._recorder, self._clock, self._settings),
             NoticeLoop(self._recorder),
+            DisruptionLoop(self._store, self._clock),
             EndpointsLoop(self._store),
             *([ApiServiceLoop(self._store)] if self._settings.api_service else []),
         )

@@ -100,6 +100,12 @@ class Invalid(ApiError):
     code, reason = 422, "Invalid"
 
 
+class TooManyRequests(ApiError):
+    """Not now: to be asked again later."""
+
+    code, reason = 429, "TooManyRequests"
+
+
 def invalid(kind: str, name: str, causes: Iterable[tuple[str, str]]) -> Invalid:
     """The refusal of an object, with every field that is wrong: (field, what is wrong with it)."""
     found = list(causes)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.cluster.kinds import EVENT, INGRESS, INGRESS_CLASS, Kind
+from testbed.cluster.kinds import EVENT, INGRESS, INGRESS_CLASS, POD_DISRUPTION_BUDGET, Kind
 from testbed.cluster.objects import JsonObject
 
 Convert = Callable[[JsonObject], JsonObject]
@@ -139,6 +139,14 @@ OTHER_VERSIONS: tuple[OtherVersion, ...] = (
         *_same_as_stored(INGRESS_CLASS, "networking.k8s.io/v1beta1"),
         "networking.k8s.io/v1beta1 IngressClass is deprecated, unavailable in v1.22+; "
         "use networking.k8s.io/v1 IngressClass",
+    ),
+    OtherVersion(
+        POD_DISRUPTION_BUDGET,
+        "policy",
+        "v1beta1",
+        *_same_as_stored(POD_DISRUPTION_BUDGET, "policy/v1beta1"),
+        "policy/v1beta1 PodDisruptionBudget is deprecated in v1.21+, unavailable in v1.25+; "
+        "use policy/v1 PodDisruptionBudget",
     ),
     _old_ingress("extensions", "v1.22"),
     OtherVersion(EVENT, "events.k8s.io", "v1", _event_to_stored, _event_from_stored),

@@ -142,6 +142,12 @@ def _controller_revision(wire: JsonObject, now: float) -> list[Any]:
     return [wire["metadata"]["name"], controller, int(wire.get("revision") or 0), age(wire, now)]
 
 
+def _disruption_budget(wire: JsonObject, now: float) -> list[Any]:
+    wanted = [spec(wire).get(name) for name in ("minAvailable", "maxUnavailable")]
+    limits = ["N/A" if limit is None else str(limit) for limit in wanted]
+    return [wire["metadata"]["name"], *limits, _count(status(wire), "disruptionsAllowed"), age(wire, now)]
+
+
 DEPLOYMENTS = Layout(
     (NAME, _READY_OF, _UP_TO_DATE, _AVAILABLE, AGE, CONTAINERS, IMAGES, SELECTOR),
     _deployment,
@@ -174,4 +180,14 @@ JOBS = Layout(
         *(AGE, CONTAINERS, IMAGES, SELECTOR),
     ),
     _job,
+)
+POD_DISRUPTION_BUDGETS = Layout(
+    (
+        NAME,
+        Column("Min Available", "How many pods evictions leave."),
+        Column("Max Unavailable", "How many pods may be missing."),
+        Column("Allowed Disruptions", "How many pods may be evicted now.", "integer"),
+        AGE,
+    ),
+    _disruption_budget,
 )

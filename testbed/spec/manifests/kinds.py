@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from testbed.errors import Problem
 from testbed.spec.manifests import (
     configuration,
+    disruption_budget,
     endpoint_slice,
     endpoints,
     ingress,
@@ -58,6 +59,13 @@ KINDS = (
     ),
     ManifestKind(
         _NETWORKING, "NetworkPolicy", "networkpolicy-networking-v1", network_policy.problems, network_policy.FIELDS
+    ),
+    ManifestKind(
+        "policy/v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudget-policy-v1",
+        disruption_budget.problems,
+        disruption_budget.FIELDS,
     ),
     ManifestKind("v1", "Namespace", "namespace-v1", namespace.problems, namespace.FIELDS),
 )
