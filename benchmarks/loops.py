@@ -13,6 +13,7 @@ import time
 from ipaddress import IPv4Address
 
 from benchmarks.figures import Figure, at_most
+from benchmarks.workloads import deployment
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.assign import EdgeNode, assign
 from testbed.cluster.kinds import DEPLOYMENT, ENDPOINT_SLICE, POD
@@ -44,7 +45,7 @@ class _Cluster:
         config = NetworkConfig()
         self.store = Store(admission=cluster_admission(config))
         nodes = [EdgeNode(f"n{number}", IPv4Address("192.168.1.10") + number) for number in range(1, NODES + 1)]
-        for wire in assign(nodes, config, 24, [_deployment(replicas), _SERVICE]):
+        for wire in assign(nodes, config, 24, [deployment("web", "nginx", replicas), _SERVICE]):
             self.store.create(wire)
         self.loops = Loops(self.store)
         self._each_s, self._watch = each_s, self.store.watch(POD)
@@ -118,16 +119,3 @@ _SERVICE: JsonObject = {
     "metadata": {"name": "web"},
     "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
 }
-
-
-def _deployment(replicas: int) -> JsonObject:
-    template = {
-        "metadata": {"labels": {"app": "web"}},
-        "spec": {"containers": [{"name": "main", "image": "nginx"}]},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template},
-    }

@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.boxed import boxed
 from benchmarks.figures import Figure, at_most
 from benchmarks.ours import Stopwatch, four_nodes
+from benchmarks.workloads import deployment
 from testbed.cluster.kinds import POD
 from testbed.cluster.pod_facts import is_ready
 from testbed.network.builder import built, choose_datapath
@@ -39,7 +39,7 @@ def figures() -> list[Figure]:
 
 def _measure() -> dict[str, float]:
     with built(four_nodes(0), choose_datapath("auto"), Stopwatch()) as testbed:
-        testbed.apply([_deployment()])
+        testbed.apply([deployment("many", "whoami", 1)])
         testbed.wait_settled()
         testbed.wait_pods_ready()
         began = time.monotonic()
@@ -69,16 +69,3 @@ def _pss_mb(program: str) -> float:
             text = (process / "smaps_rollup").read_text()
             sizes.append(int(text.partition("\nPss:")[2].split()[0]))
     return statistics.mean(sizes) / _KB_PER_MB
-
-
-def _deployment() -> dict[str, Any]:
-    template = {
-        "metadata": {"labels": {"app": "many"}},
-        "spec": {"containers": [{"name": "main", "image": "whoami"}]},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "many", "namespace": "default"},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "many"}}, "template": template},
-    }

@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.boxed import boxed
 from benchmarks.figures import Figure, at_most
 from benchmarks.ours import Stopwatch, four_nodes
+from benchmarks.workloads import deployment
 from testbed.cluster.objects import JsonObject
 from testbed.network.builder import built, choose_datapath
 from testbed.network.kubeconfig import Door, open_door
@@ -69,7 +70,7 @@ def _measure(
     door: Door, them: subprocess.Popen[str], duration_s: float, ends_s: float, warm_up_rounds: int
 ) -> dict[str, float]:
     with built(four_nodes(0), choose_datapath("auto"), Stopwatch(), door) as testbed:
-        testbed.apply([_deployment(), _SERVICE])
+        testbed.apply([deployment("many", "whoami", FEW), _SERVICE])
         for _ in range(warm_up_rounds):
             for replicas in (_WARM_UP_PODS, FEW):
                 testbed.scale("default", "many", replicas)
@@ -147,16 +148,3 @@ _SERVICE: JsonObject = {
     "metadata": {"name": "many", "namespace": "default"},
     "spec": {"selector": {"app": "many"}, "ports": [{"port": 80, "targetPort": 8000}]},
 }
-
-
-def _deployment() -> JsonObject:
-    template = {
-        "metadata": {"labels": {"app": "many"}},
-        "spec": {"containers": [{"name": "main", "image": "whoami"}]},
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "many", "namespace": "default"},
-        "spec": {"replicas": FEW, "selector": {"matchLabels": {"app": "many"}}, "template": template},
-    }
