@@ -6,6 +6,14 @@ from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from testbed.cluster.conditions import with_condition
+from testbed.cluster.indexed_jobs import (
+    completed_indexes,
+    duplicates,
+    indexes_text,
+    is_indexed,
+    next_indexes,
+    numbered,
+)
 from testbed.cluster.objects import JsonObject, object_name
 from testbed.cluster.pod_facts import condition, created_at, has_failed, is_active, is_finished, is_ready
 from testbed.cluster.templates import new_names, template_pod
@@ -41,10 +49,19 @@ def is_over(job: JsonObject) -> bool:
     return any(condition(job, name).get("status") == "True" for name in ("Complete", "Failed"))
 
 
-def job_pods(job: JsonObject, count: int, is_taken: Callable[[str], bool] = lambda name: False) -> list[JsonObject]:
-    """So many more pods of a Job."""
+def job_pods(
+    job: JsonObject,
+    count: int,
+    is_taken: Callable[[str], bool] = lambda name: False,
+    pods: Sequence[JsonObject] = (),
+) -> list[JsonObject]:
+    """So many more pods of a Job, beside those that are there."""
     labels = dict.fromkeys(JOB_NAME_LABELS, object_name(job))
     template = job["spec"]["template"]
+    if is_indexed(job):
+        pod = template_pod(job, template, "", labels)
+        indexes = next_indexes(job, count, pods, completed_indexes(job, pods))
+        return [numbered(job, pod, index, is_taken) for index in indexes]
     return [template_pod(job, template, name, labels) for name in new_names(object_name(job), count, is_taken)]
 
 
@@ -82,6 +99,9 @@ def next_step(
     names that it cannot use beside theirs."""
     spec, before = job["spec"], job.get("status") or {}
     active = [pod for pod in pods if is_active(pod)]
+    completed = completed_indexes(job, pods) if is_indexed(job) else set[int]()
+    if is_indexed(job):
+        tally = tally._replace(succeeded=len(completed))
     started = before.get("startTime")
     if started is None and spec.get("suspend") is not True:
         started = timestamp(now_s)
@@ -91,6 +111,7 @@ def next_step(
         "succeeded": tally.succeeded,
         "failed": tally.failed,
         **({"startTime": started} if started else {}),
+        **({"completedIndexes": indexes_text(completed)} if completed else {}),
         "conditions": before.get("conditions") or [],
     }
     if is_over(job):
@@ -104,6 +125,8 @@ def next_step(
         return JobStep([], [], {**status, "completionTime": timestamp(now_s)})
     status["conditions"] = _suspension(job, status["conditions"], now_s)
     again_at = _deadline(job, seconds_of(started))
+    if is_indexed(job) and (doubled := duplicates(active)):
+        return JobStep([], doubled, status, again_at)
     surplus = active[wanted:] if completions(job) is not None or spec.get("suspend") is True else []
     missing = wanted - len(active)
     if missing <= 0:
@@ -112,7 +135,7 @@ def next_step(
     if free_at > now_s:
         return JobStep([], [], status, free_at if again_at is None else min(free_at, again_at))
     own = {object_name(pod) for pod in pods}
-    return JobStep(job_pods(job, missing, lambda name: name in own or name in taken), [], status, again_at)
+    return JobStep(job_pods(job, missing, lambda name: name in own or name in taken, pods), [], status, again_at)
 
 
 def expires_at(job: JsonObject) -> float | None:

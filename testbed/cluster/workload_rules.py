@@ -153,9 +153,11 @@ def _daemon_set(spec: JsonObject) -> Iterator[FieldProblem]:
 def _job(spec: JsonObject) -> Iterator[FieldProblem]:
     for name in ("completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
         yield from _number(spec, name, "is not a number")
-    if spec.get("completionMode") not in (None, "NonIndexed"):
-        mode = str(spec["completionMode"])
-        yield FieldProblem("spec.completionMode", "is not supported", mode, "NonIndexed")
+    mode, known = spec.get("completionMode"), ("NonIndexed", "Indexed")
+    if mode is not None and mode not in known:
+        yield FieldProblem("spec.completionMode", "is not a mode", str(mode), ", ".join(known))
+    if mode == "Indexed" and spec.get("completions") is None:
+        yield FieldProblem("spec.completions", "is required with completionMode Indexed")
 
 
 _OWN: dict[str, Callable[[JsonObject], Iterator[Any]]] = {
