@@ -27,8 +27,8 @@ def discovery_documents() -> dict[str, JsonObject]:
     resources: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
     for kind in KINDS:
         resources[kind.group, kind.version] += _resources(kind)
-    for group_version, review in review_resources():
-        resources[group_version].append(review)
+    for reviewed, review in review_resources():
+        resources[reviewed].append(review)
     for other in OTHER_VERSIONS:
         # Short names mean the stored version: kubectl warns of those that could mean two.
         resources[other.group, other.version] += _resources(replace(other.kind, short_names=()))
@@ -49,6 +49,13 @@ def discovery_documents() -> dict[str, JsonObject]:
             "versions": [version for group, version in resources if not group],
             "serverAddressByClientCIDRs": [],
         },
+    }
+    # There are none, and kubectl asks for them to tell a kind that is misspelt from one that is yet to come.
+    documents["/apis/apiextensions.k8s.io/v1/customresourcedefinitions"] = {
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": "0"},
+        "items": [],
     }
     groups: dict[str, list[str]] = defaultdict(list)
     for (group, version), listed in resources.items():

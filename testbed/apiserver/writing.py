@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from testbed.apiserver.checks import change_problems, object_problems
+from testbed.apiserver.checks.decoding import type_problem, value_problems
+from testbed.apiserver.checks.refusal import refusal
+from testbed.apiserver.checks.words import required
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patches.managers import Manager, note_update
 from testbed.apiserver.paths import Target
-from testbed.apiserver.pod_checks import pod_change_problems, pod_problems
 from testbed.cluster import kinds
 from testbed.cluster.defaulting import set_defaults
 from testbed.cluster.objects import JsonObject, without_nulls
-from testbed.cluster.schemas import FieldPath, field_text, kind_schema, schema_name, schema_problems
-from testbed.cluster.status import BadRequest, Conflict, NotFound, invalid
+from testbed.cluster.schemas import FieldPath, SchemaProblem, field_text, kind_schema, schema_name, schema_problems
+from testbed.cluster.status import BadRequest, Conflict, Invalid, NotFound
 from testbed.cluster.store import Store
 
 # Kinds whose status only their controllers write, by the subresource of that name.
@@ -22,8 +26,12 @@ WITH_STATUS = frozenset(
     {
         *(kinds.POD, kinds.NODE, kinds.NAMESPACE, kinds.SERVICE, kinds.INGRESS),
         *(kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.DAEMON_SET, kinds.JOB),
+        kinds.POD_DISRUPTION_BUDGET,
     }
 )
+
+# What Kubernetes adds where a field is missing.
+_WHAT_IS_REQUIRED = {"pathType": "pathType must be specified"}
 
 _RETRIES = 20
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: a name made of them says nothing rude
@@ -67,7 +75,8 @@ class Writer:
             wire["metadata"]["name"] = f"{str(prefix)[:58]}{suffix}"
         if note and self.manager_name:
             note_update(wire, None, self._manager(), kind_schema(kind))
-        return self._store.create(wire, dry_run=self.dry_run)
+        with self._refusals(wire):
+            return self._store.create(wire, dry_run=self.dry_run)
 
     def update(self, change: Change, note: bool = True) -> JsonObject:
         """Put what ``change`` makes of an object in its place; again, when it has changed meanwhile.
@@ -78,7 +87,8 @@ class Writer:
             old = self._store.get(self._target.kind, *self._target.where)
             new = self._new_state(change(old), old, note)
             try:
-                return self._store.replace(new, dry_run=self.dry_run)
+                with self._refusals(new):
+                    return self._store.replace(new, dry_run=self.dry_run)
             except Conflict:
                 if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
                     raise
@@ -119,34 +129,53 @@ class Writer:
         # What an object had before need not be mended by whoever changes something else.
         before = {} if old is None else {p.path: p.message for p in schema_problems(old, schema_name(kind))}
         found = [p for p in schema_problems(wire, schema_name(kind)) if before.get(p.path) != p.message]
-        causes = [(field_text(problem.path), problem.message) for problem in found if not problem.is_unknown]
-        if not causes:
-            known = set() if old is None else set(pod_problems(kind, old))
-            causes = [problem for problem in pod_problems(kind, wire) if problem not in known]
-            if kind is kinds.POD and old is not None:
-                causes += pod_change_problems(wire, old)
+        self._check_readable(wire, found)
+        missing = [field_text(problem.path) for problem in found if problem.is_missing]
+        causes = [(field, required(_WHAT_IS_REQUIRED.get(field.rpartition(".")[2], ""))) for field in missing]
+        known = set() if old is None else set(object_problems(kind, old))
+        causes += [each for each in object_problems(kind, wire) if each not in known and each[0] not in missing]
+        if old is not None:
+            causes += change_problems(kind, wire, old)
         unknown = [problem.path for problem in found if problem.is_unknown]
         if causes:
-            raise invalid(kind.name, str(wire["metadata"].get("name", "")), causes)
+            raise refusal(kind, str(wire["metadata"].get("name") or ""), causes)
         if unknown:
             self._unknown_fields(wire, unknown)
         return wire
 
+    @contextmanager
+    def _refusals(self, wire: JsonObject) -> Iterator[None]:
+        """The cluster's own refusals in the form of the API's."""
+        try:
+            yield
+        except Invalid as error:
+            causes = (error.details or {}).get("causes")
+            if not causes:
+                raise
+            problems = [(cause["field"], cause["message"]) for cause in causes]
+            raise refusal(self._target.kind, str(wire["metadata"].get("name")), problems) from None
+
+    def _check_readable(self, wire: JsonObject, found: list[SchemaProblem]) -> None:
+        """Raises BadRequest when fields are of other types than the kind's."""
+        kind, wrong = self._target.kind, list[str]()
+        for problem in found:
+            if not (problem.is_missing or problem.is_unknown):
+                wrong.append(type_problem(kind, problem.path, _value_at(wire, problem.path)))
+        if wrong := wrong or list(value_problems(kind, wire)):
+            raise self._unreadable(", ".join(wrong))
+
+    def _unreadable(self, why: str) -> BadRequest:
+        kind = self._target.kind
+        return BadRequest(f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: {why}')
+
     def _unknown_fields(self, wire: JsonObject, paths: list[FieldPath]) -> None:
         texts = [f'unknown field "{field_text(path)}"' for path in paths]
         if self._validation == "Strict":
-            kind = self._target.kind
-            raise BadRequest(
-                f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: '
-                f"strict decoding error: {', '.join(texts)}"
-            )
+            raise self._unreadable(f"strict decoding error: {', '.join(texts)}")
         if self._validation == "Warn":
             self.warnings += texts
         for path in paths:
-            parent: Any = wire
-            for part in path[:-1]:
-                parent = parent[part]
-            del parent[path[-1]]
+            del _value_at(wire, path[:-1])[path[-1]]
 
     def _check_namespace(self, wire: JsonObject) -> None:
         """Objects can only be put into Namespaces that exist. Raises NotFound."""
@@ -158,6 +187,13 @@ class Writer:
         except NotFound:
             return  # a store without Namespaces: nobody keeps them there
         self._store.get(kinds.NAMESPACE, namespace)
+
+
+def _value_at(wire: JsonObject, path: FieldPath) -> Any:
+    value: Any = wire
+    for part in path:
+        value = value[part]
+    return value
 
 
 def dry_run(exchange: Exchange) -> bool:

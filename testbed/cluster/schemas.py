@@ -27,6 +27,11 @@ class SchemaProblem(NamedTuple):
     message: str
     error: Any
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the field is required, and not there."""
+        return self.error is not None and self.error.validator == "required"
+
 
 def schema_problems(wire: JsonObject, schema_name: str) -> Iterator[SchemaProblem]:
     """Every way in which an object does not meet the schema, for example ``pod-v1``."""

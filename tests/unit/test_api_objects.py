@@ -315,8 +315,8 @@ def test_binding_and_eviction(ask, store):
 
 
 def test_everything_that_is_wrong_is_said_at_once(ask):
-    wrong = pod("a", restartPolicy=5)
-    wrong["spec"]["containers"][0]["ports"] = [{"containerPort": "high"}, {}]
+    wrong = pod("a", restartPolicy="Often")
+    wrong["spec"]["containers"][0]["ports"] = [{"containerPort": 0}, {}]
     answer = ask("POST", PODS, wrong)
     assert (answer.code, answer.body["reason"]) == (422, "Invalid")
     fields = {cause["field"] for cause in answer.body["details"]["causes"]}
@@ -324,6 +324,13 @@ def test_everything_that_is_wrong_is_said_at_once(ask):
         *("spec.restartPolicy", "spec.containers[0].ports[0].containerPort"),
         "spec.containers[0].ports[1].containerPort",
     }
+    wrong["spec"]["restartPolicy"], wrong["spec"]["containers"][0]["image"] = 5, ["nginx"]
+    answer = ask("POST", PODS, wrong)
+    assert (answer.code, answer.body["reason"]) == (400, "BadRequest")
+    start = 'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal '
+    assert answer.body["message"].startswith(start)
+    assert "number into Go struct field PodSpec.spec.restartPolicy of type string" in answer.body["message"]
+    assert "array into Go struct field Container.spec.containers.image of type string" in answer.body["message"]
 
 
 @pytest.mark.parametrize(
@@ -335,7 +342,7 @@ def test_everything_that_is_wrong_is_said_at_once(ask):
         ({"ports": [{"containerPort": 80, "hostPort": 70000}]}, "ports[0].hostPort"),
         ({"ports": [{"containerPort": 80, "protocol": "HTTP"}]}, "ports[0].protocol"),
         ({"ports": [{"containerPort": 80, "name": "a-name-of-many-letters"}]}, "ports[0].name"),
-        ({"ports": [{"containerPort": n, "name": "web"} for n in (80, 81)]}, "ports"),
+        ({"ports": [{"containerPort": n, "name": "web"} for n in (80, 81)]}, "ports[1].name"),
         ({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, "volumeMounts[0].name"),
         ({"env": [{"name": "A=B", "value": "1"}]}, "env[0].name"),
         ({"readinessProbe": {"periodSeconds": 1}}, "readinessProbe"),
@@ -356,7 +363,7 @@ def test_what_no_pod_can_be(ask):
     twice = pod("a", restartPolicy="Often")
     twice["spec"]["containers"] *= 2
     causes = ask("POST", PODS, twice).body["details"]["causes"]
-    assert {cause["field"] for cause in causes} == {"spec.restartPolicy", "spec.containers"}
+    assert {cause["field"] for cause in causes} == {"spec.restartPolicy", "spec.containers[1].name"}
     assert ask("POST", PODS, pod("a", containers=[])).code == 422
 
 
@@ -382,7 +389,7 @@ def test_unknown_fields_are_refused_told_or_passed_over(ask):
 def test_what_was_wrong_before_need_not_be_mended(ask, store):
     store.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "odd"}, "spec": {}})
     assert ask("PATCH", f"{PODS}/odd", {"metadata": {"labels": {"a": "b"}}}, MERGE).code == 200
-    assert ask("PATCH", f"{PODS}/odd", {"spec": {"restartPolicy": 5}}, MERGE).code == 422
+    assert ask("PATCH", f"{PODS}/odd", {"spec": {"restartPolicy": "Often"}}, MERGE).code == 422
 
 
 def test_defaults_and_generated_names(ask):
@@ -498,7 +505,7 @@ def test_old_ingresses_are_converted_both_ways(ask, store, group):
     assert stored["rules"][0]["http"]["paths"][0]["backend"] == {"service": {"name": "web", "port": {"name": "http"}}}
     patched = ask("PATCH", f"{path}/old", {"spec": {"backend": {"servicePort": 81}}}, MERGE).body
     assert patched["spec"]["backend"] == {"serviceName": "other", "servicePort": 81}
-    assert ask("POST", path, {**wire, "metadata": {"name": "odd"}, "spec": "text"}).code == 422
+    assert ask("POST", path, {**wire, "metadata": {"name": "odd"}, "spec": "text"}).code == 400
 
 
 # Discovery and schemas
