@@ -208,7 +208,8 @@ def test_what_is_right_is_let_pass() -> None:
     }
     labels = {"app.kubernetes.io/name": "web", "empty": ""}
     for wire in (
-        {**with_pod_spec(containers=[pod], initContainers=[{**CONTAINER, "name": "i"}]), "metadata": {"generateName": "a"}},
+        {**with_pod_spec(containers=[pod]), "metadata": {"generateName": "web-"}},
+        with_pod_spec(initContainers=[{**CONTAINER, "name": "first"}]),
         named("web.v1-2", labels=labels, annotations={"example.org/a": "any text"}),
         service({"port": 80, "targetPort": "http", "nodePort": 30080}, type="NodePort"),
         service(clusterIP="None"),
