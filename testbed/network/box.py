@@ -28,7 +28,7 @@ from testbed.errors import MachineError, TestbedError
 from testbed.network import linux, netns
 from testbed.network.janitor import Janitor
 from testbed.network.netlink import Netlink, link_up
-from testbed.network.pods.cgroups import trees
+from testbed.network.pods.cgroup_trees import trees
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Exit status of a process that a signal ended, as shells report it.

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from testbed.cluster.kinds import POD
-from testbed.network.pods.cgroups import Cgroups, box_name, trees
+from testbed.network.pods.cgroup_trees import trees
+from testbed.network.pods.cgroups import Cgroups, box_name
 from testbed.network.testbed import Testbed
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import PROJECT, USERS, run_in_box

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from testbed.network.pods.cgroups import Limits, Tree, find_trees, joining, limits_of
+from testbed.network.pods.cgroup_trees import Tree, find_trees
+from testbed.network.pods.cgroups import joining
 from testbed.network.pods.environment import NotConfigured
+from testbed.network.pods.limits import Limits, limits_of, settings
 
 BOTH = ("cpu", "memory")
 
@@ -41,28 +43,28 @@ def test_what_is_no_quantity_is_said() -> None:
 
 def test_the_files_of_a_group() -> None:
     limits = Limits(cpu=0.5, cpu_request=1.0, memory_bytes=64 << 20)
-    assert Tree(1, Path("/"), BOTH).settings(limits) == {
+    assert settings(Tree(1, Path("/"), BOTH), limits) == {
         "cpu.shares": "1024",
         "cpu.cfs_period_us": "100000",
         "cpu.cfs_quota_us": "50000",
         "memory.limit_in_bytes": "67108864",
         "memory.memsw.limit_in_bytes": "67108864",
     }
-    assert Tree(2, Path("/"), BOTH).settings(limits) == {
+    assert settings(Tree(2, Path("/"), BOTH), limits) == {
         "cpu.weight": "39",  # of 1024 shares, as in KEP-2254
         "cpu.max": "50000 100000",
         "memory.max": "67108864",
         "memory.swap.max": "0",
         "memory.oom.group": "1",
     }
-    assert Tree(2, Path("/"), ("memory",)).settings(Limits(cpu=1.0)) == {}
+    assert settings(Tree(2, Path("/"), ("memory",)), Limits(cpu=1.0)) == {}
 
 
 @pytest.mark.parametrize(
     ("cpu", "quota", "weight"), [(0.001, "1000", "1"), (64.0, "6400000", "2500"), (256, "25600000", "10000")]
 )
 def test_the_kernels_bounds_are_kept(cpu: float, quota: str, weight: str) -> None:
-    assert Tree(2, Path("/"), BOTH).settings(Limits(cpu=cpu, cpu_request=cpu)) == {
+    assert settings(Tree(2, Path("/"), BOTH), Limits(cpu=cpu, cpu_request=cpu)) == {
         "cpu.weight": weight,
         "cpu.max": f"{quota} 100000",
     }

@@ -1,96 +1,24 @@
-"""What a container may use of processors and memory, kept to by control groups of the kernel (cgroups(7)).
+"""The control groups that keep containers to their limits (cgroups(7)).
 
-Each container that asks for it has a group for each run, below one group of the box. They are made where this user may
-make them: in version 1 below the testbed's own group of the hierarchies ``cpu`` and ``memory``; in version 2 below the
-nearest group above it that has these controllers for its children and is not limited itself.
-https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/admin-guide/cgroup-v1/
+Each container that asks for it has a group for each run, below one group of the box in each tree of groups.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.quantities import quantity
-from testbed.network.pods.environment import NotConfigured
+from testbed.network.pods.cgroup_trees import Tree, trees
+from testbed.network.pods.limits import Limits, limits_of, settings
 
-_CONTROLLERS = ("cpu", "memory")
 _PREFIX = "testbed-"
-_PERIOD_US = 100_000  # of the limit of processor time, as a kubelet sets it
-_LEAST_QUOTA_US, _LEAST_SHARES = 1_000, 2
-_SHARES = 1_024  # of one processor
-# More than any machine has, and not too much for the kernel.
-_MOST_PROCESSORS, _MOST_BYTES = 10_000, 1 << 60
 _TRIES = 10
-
-
-@dataclass(frozen=True)
-class Limits:
-    """A container's ``resources`` in processors and bytes; None: not said."""
-
-    cpu: float | None = None
-    cpu_request: float | None = None
-    memory_bytes: int | None = None
-
-
-def limits_of(container: JsonObject) -> Limits:
-    """What a container's spec says. Raises NotConfigured for what is no quantity."""
-    resources = container.get("resources") or {}
-    limits = resources.get("limits") or {}
-    requests = {**limits, **(resources.get("requests") or {})}
-    try:
-        cpu, memory = (quantity(str(limits.get(name) or 0)) for name in _CONTROLLERS)
-        request = quantity(str(requests["cpu"])) if "cpu" in requests else None
-    except ValueError as error:
-        raise NotConfigured(str(error)) from None
-    return Limits(
-        float(min(cpu, _MOST_PROCESSORS)) or None,  # no limit, as runtimes take a 0
-        None if request is None else float(min(request, _MOST_PROCESSORS)),
-        int(min(memory, _MOST_BYTES)) or None,
-    )
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Where groups may be made: below ``folder``, of which ``controllers`` come to its children."""
-
-    version: int
-    folder: Path
-    controllers: tuple[str, ...]
-
-    def settings(self, limits: Limits) -> dict[str, str]:
-        """The files of a group that limits so much, and what is to be in them, in the order of writing."""
-        wanted: dict[str, str] = {}
-        if "cpu" in self.controllers:
-            if limits.cpu_request is not None:
-                shares = max(_LEAST_SHARES, int(limits.cpu_request * _SHARES))
-                # As kubelets convert it (KEP-2254): 2 to 262144 shares become 1 to 10000.
-                weight = 1 + (min(shares, 262_144) - 2) * 9_999 // 262_142
-                wanted |= {"cpu.shares": str(shares)} if self.version == 1 else {"cpu.weight": str(weight)}
-            if limits.cpu is not None:
-                quota_us = max(_LEAST_QUOTA_US, int(limits.cpu * _PERIOD_US))
-                wanted |= (
-                    {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": str(quota_us)}
-                    if self.version == 1
-                    else {"cpu.max": f"{quota_us} {_PERIOD_US}"}
-                )
-        if "memory" in self.controllers and limits.memory_bytes is not None:
-            size = str(limits.memory_bytes)
-            wanted |= (
-                {"memory.limit_in_bytes": size, "memory.memsw.limit_in_bytes": size}
-                if self.version == 1
-                else {"memory.max": size, "memory.swap.max": "0", "memory.oom.group": "1"}
-            )
-        return wanted
-
-
 # Not every kernel counts what is swapped.
 _OPTIONAL = frozenset(("memory.memsw.limit_in_bytes", "memory.swap.max"))
 
@@ -140,7 +68,7 @@ class Cgroups:
         lacking = dict.fromkeys((container.get("resources") or {}).get("limits") or {}, "no cgroup may be made for it")
         folders = []
         for tree in trees():
-            if not tree.settings(limits):
+            if not settings(tree, limits):
                 continue
             try:
                 folders.append(self._make(tree, name, limits))
@@ -166,7 +94,7 @@ class Cgroups:
         folder = self._of_box(tree) / name
         folder.mkdir(exist_ok=True)  # there was a try to start this run before
         try:
-            for file, value in tree.settings(limits).items():
+            for file, value in settings(tree, limits).items():
                 if file not in _OPTIONAL or (folder / file).exists():
                     (folder / file).write_text(value)
         except OSError:
@@ -199,7 +127,7 @@ class Cgroups:
             _pass_on(folder, tree.controllers)
         # All that is limited competes, together, with what is not: not as one process but as a node's pods do.
         everything = Limits(cpu_request=float(os.cpu_count() or 1))
-        for file, value in tree.settings(everything).items():
+        for file, value in settings(tree, everything).items():
             (folder / file).write_text(value)
         return folder
 
@@ -253,86 +181,3 @@ def _killed(folder: Path) -> bool:
             lines = dict(line.split() for line in (folder / name).read_text().splitlines())
             return int(lines.get("oom_kill", 0)) > 0
     return False
-
-
-# -- where groups may be made -------------------------------------------------------------------------------------
-
-
-@functools.cache
-def trees() -> tuple[Tree, ...]:
-    """Where this process, and what it starts, may make groups."""
-    proc = Path("/proc/self")
-    return tuple(find_trees((proc / "cgroup").read_text(), (proc / "mountinfo").read_text()))
-
-
-def find_trees(membership: str, mountinfo: str) -> Iterator[Tree]:
-    """The same for a process whose /proc/PID/cgroup and mountinfo (proc(5)) have these texts."""
-    own = {name: path for _, names, path in _lines(membership) for name in names.split(",")}
-    unified: list[Tree] = []
-    found: set[str] = set()
-    for kind, mounted, root, options in _mounts(mountinfo):
-        if kind == "cgroup":
-            controllers = tuple(name for name in _CONTROLLERS if name in options and name in own)
-            group = _below(mounted, root, own[controllers[0]]) if controllers else None
-            if group is not None and not found & set(controllers) and os.access(group, os.W_OK):
-                found |= set(controllers)
-                yield Tree(1, group, controllers)
-        elif kind == "cgroup2" and "" in own and (group := _below(mounted, root, own[""])) is not None:
-            unified = unified or _candidates(mounted, group)
-    left = [Tree(2, tree.folder, tuple(name for name in tree.controllers if name not in found)) for tree in unified]
-    best = max(left, key=lambda tree: (len(tree.controllers), _passes_on(tree)), default=None)
-    if best is not None and best.controllers:
-        yield best
-
-
-def _candidates(mounted: Path, own: Path) -> list[Tree]:
-    """Groups of version 2 that could have ours as children, from the own group upwards."""
-    candidates = []
-    for folder in (own, *own.parents):
-        controllers = set(_words(folder / "cgroup.controllers")) & set(_CONTROLLERS)
-        may_pass_on = set(_words(folder / "cgroup.subtree_control"))
-        # A group with processes of its own gives controllers to no children, but for the topmost of all.
-        if not (folder / "cgroup.type").exists() or not _words(folder / "cgroup.procs"):
-            may_pass_on |= controllers
-        both = tuple(name for name in _CONTROLLERS if name in controllers & may_pass_on)
-        if both and os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK):
-            candidates.append(Tree(2, folder, both))
-        limited = [_words(folder / name)[:1] not in ([], ["max"]) for name in ("memory.max", "cpu.max")]
-        if folder == mounted or any(limited):
-            break  # what limits the testbed limits its pods, too
-    return candidates
-
-
-def _passes_on(tree: Tree) -> bool:
-    return set(tree.controllers) <= set(_words(tree.folder / "cgroup.subtree_control"))
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text().split()
-    except OSError:
-        return []
-
-
-def _lines(membership: str) -> Iterator[tuple[str, str, str]]:
-    for line in membership.splitlines():
-        number, names, path = line.split(":", 2)
-        yield number, names, path
-
-
-def _mounts(mountinfo: str) -> Iterator[tuple[str, Path, str, set[str]]]:
-    """Type, mount point, the part that is mounted, and options of every hierarchy."""
-    for line in mountinfo.splitlines():
-        place, _, source = line.partition(" - ")
-        root, mounted = (part.encode().decode("unicode_escape") for part in place.split()[3:5])
-        kind, *_, options = source.split()
-        if kind in ("cgroup", "cgroup2"):
-            yield kind, Path(mounted), root, set(options.split(","))
-
-
-def _below(mounted: Path, root: str, path: str) -> Path | None:
-    """The folder of a group, or None when another part of its hierarchy is mounted."""
-    try:
-        return mounted / Path(path).relative_to(root)
-    except ValueError:
-        return None
