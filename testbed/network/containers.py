@@ -20,8 +20,9 @@ from typing import Literal
 
 from testbed.network import linux
 from testbed.network.place import Place, namespace_command
-from testbed.network.pods.cgroups import Cgroups, joining
+from testbed.network.pods.cgroups import Cgroups
 from testbed.network.pods.console import Console
+from testbed.network.pods.joining import joining
 from testbed.network.pods.spawner import Spawner
 
 LOGS = Path("/run/containers")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from testbed.network.pods.cgroup_trees import Tree, find_trees
-from testbed.network.pods.cgroups import joining
 from testbed.network.pods.environment import NotConfigured
+from testbed.network.pods.joining import joining
 from testbed.network.pods.limits import Limits, limits_of, settings
 
 BOTH = ("cpu", "memory")

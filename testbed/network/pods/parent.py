@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from testbed.network import linux
-from testbed.network.pods.cgroups import join
 from testbed.network.pods.extra_tools import link_tools
 from testbed.network.pods.frames import Incoming, Message, send
+from testbed.network.pods.joining import join
 from testbed.network.pods.pause import pause_command
 from testbed.network.pods.rootfs import Mount, RootFilesystem
 
