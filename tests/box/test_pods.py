@@ -182,6 +182,54 @@ def probes_have_consequences(testbed: Testbed) -> None:
     assert said["Killing"] == "Container main failed liveness probe, will be restarted"
 
 
+def inside(testbed: Testbed, key: str, name: str, script: str) -> str:
+    command = testbed.containers.command(f"default/{key}", name, ["sh", "-c", script])
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S).stdout
+
+
+def processes_and_files_of_a_container_are_its_own(testbed: Testbed) -> None:
+    left = "trap 'exit 5' TERM; setsid sleep 4711 & touch /tmp/mine /shared/ours; while :; do sleep 0.05; done"
+    begun = {"readinessProbe": {"exec": {"command": ["pgrep", "-fx", "sleep 4711"]}}}
+    share = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    apart = [
+        container("main", left, **share, **begun),
+        container("other", "exec sleep 1000", **share),
+        container("waits"),
+    ]
+    together = [container("main", "exec sleep 1000"), {"name": "web", "image": "whoami"}]
+    agent = [container("main", "exec sleep 1000")]
+    testbed.apply(
+        [
+            pod("apart", "n1", containers=apart, volumes=[{"name": "shared", "emptyDir": {}}]),
+            pod("together", "n1", shareProcessNamespace=True, containers=together),
+            pod("agent-of-all", "n2", hostPID=True, containers=agent),
+        ]
+    )
+    for name in ("apart", "together", "agent-of-all"):
+        wait_pod(testbed, name, is_ready)
+    assert inside(testbed, "apart", "other", "ls /tmp/mine /shared; cat /etc/hostname") == "/shared:\nours\napart\n"
+    numbers = "cd /proc; ls -d [0-9]* | sort -n | head -2 | xargs -I@ cat @/comm"
+    assert inside(testbed, "apart", "other", numbers) == "sleep\nsh\n"
+    assert inside(testbed, "apart", "waits", numbers) == "pause\nsh\n"
+    assert inside(testbed, "together", "web", numbers) == "pause\nsleep\n"
+    assert "ovs-vswitchd\n" in inside(testbed, "agent-of-all", "main", "cat /proc/[0-9]*/comm")
+    # To PID 1 comes only what it has a handler for: a real kubectl exec POD -- kill 1 does no more.
+    assert inside(testbed, "apart", "other", "kill -9 1; kill 1; echo alive") == "alive\n"
+    first = testbed.containers.process("default/apart", "main").pid
+    (orphan,) = subprocess.check_output(["pgrep", "-fx", "sleep 4711"], text=True).split()
+    inside(testbed, "apart", "main", "kill 1")
+    wire = wait_pod(testbed, "apart", lambda wire: state(wire)["restartCount"] == 1 and is_ready(wire))
+    assert testbed.containers.process("default/apart", "main").pid != first
+    assert state(wire, 1)["restartCount"] == 0
+    assert not Path("/proc", orphan).exists(), "what has left its session ends with its container"
+    inside(testbed, "together", "main", "kill $(pgrep -f testbed.network.pods.parent)")
+    wire = wait_pod(testbed, "together", lambda wire: state(wire, 1)["restartCount"] == 1 and is_ready(wire))
+    assert state(wire, 1)["lastState"] == {} or state(wire, 1)["lastState"]["terminated"]["exitCode"] == 143
+    for name in ("apart", "together", "agent-of-all"):
+        testbed.store.delete(POD, name, grace_period_s=0)
+    testbed.wait_settled()
+
+
 def images_that_nobody_knows(testbed: Testbed) -> None:
     testbed.apply([pod("unknown", "n1", containers=[{"name": "main", "image": "example.org/nothing:1"}])])
     wire = wait_pod(testbed, "unknown", lambda wire: "waiting" in state(wire)["state"])
@@ -216,7 +264,8 @@ def pods_end_in_order(testbed: Testbed) -> None:
 
 def ports_of_nodes_lead_to_pods(testbed: Testbed) -> None:
     ports = [{"containerPort": 8000, "hostPort": 8081}]
-    testbed.apply([pod("door", "n2", containers=[{"name": "main", "image": "whoami", "ports": ports}])])
+    listens = {"readinessProbe": {"tcpSocket": {"port": 8000}}}
+    testbed.apply([pod("door", "n2", containers=[{"name": "main", "image": "whoami", "ports": ports, **listens}])])
     wait_pod(testbed, "door", is_ready)
     address = testbed.address(parse_endpoint("node/n2"))
     fetch = ["curl", "-s", "-m", "5", f"http://{address}:8081/"]
@@ -259,6 +308,7 @@ def pods_live() -> None:
             pods_that_do_their_work_are_done,
             files_and_variables,
             probes_have_consequences,
+            processes_and_files_of_a_container_are_its_own,
             images_that_nobody_knows,
             pods_end_in_order,
             ports_of_nodes_lead_to_pods,

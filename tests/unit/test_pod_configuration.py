@@ -17,7 +17,7 @@ from testbed.cluster.kinds import Kind
 from testbed.errors import InputError
 from testbed.network.pods.environment import NotConfigured, container_variables, quantity, service_variables
 from testbed.network.pods.host_ports import host_ports, rules
-from testbed.network.pods.pause import pause_command
+from testbed.network.pods.pause import pause_commands
 from testbed.network.pods.volumes import CannotMount, container_mounts, make_volumes, referenced, update_volumes
 from testbed.spec.images import UnavailableImage, container_program, load_catalogue
 
@@ -196,7 +196,7 @@ def test_ports_of_the_node_are_rules_of_its_kernel() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_pause_program_waits_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    command = pause_command(tmp_path / "pause")
+    command, _ = pause_commands(tmp_path / "pause")
     with subprocess.Popen(command) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.2)

@@ -29,7 +29,7 @@ from testbed.network import linux
 from testbed.network.pods.extra_tools import link_tools
 from testbed.network.pods.frames import Incoming, Message, send
 from testbed.network.pods.joining import join
-from testbed.network.pods.pause import pause_command
+from testbed.network.pods.pause import pause_commands
 from testbed.network.pods.rootfs import Mount, RootFilesystem
 
 _NAMESPACES = {
@@ -60,12 +60,13 @@ class Parent:
             os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): flag for name, flag in _NAMESPACES.items()
         }
         _FOLDER.mkdir(exist_ok=True)
-        self._pause = pause_command(_FOLDER / "pause")
+        self._pause, self._pause_first = pause_commands(_FOLDER / "pause")
         self._root = RootFilesystem()
         link_tools(_FOLDER / "bin")
         self._mains = {str(_PROGRAMS / f"{name}.py"): _main(name) for name in _FORKED}
         self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox
         self._names: dict[int, str] = {}  # the other way round
+        self._untouched: set[str] = set()  # sandboxes whose layer of files no container has yet
         self._children: set[int] = set()
         self._groups: list[int] = []  # the cgroups that the program to be started joins
         self._layers = itertools.count(1)
@@ -140,11 +141,16 @@ class Parent:
         pid: int = self._away(make, linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC | shared)
         self._sandboxes[message["name"]] = pid
         self._names[pid] = message["name"]
+        self._untouched.add(message["name"])
         return pid
 
     def _run(self, message: Message) -> int:
         """A container's first program, with files and (but for pods that share them) processes of its own; or, with
-        ``like``, a program beside another one, with what that one sees."""
+        ``like``, a program beside another one, with what that one sees.
+
+        The layer of files that the pod was made with goes to the first container that has no mounts: that costs less
+        than another one, and whoever looks at the pod's files from outside sees that container's.
+        """
         like = message.get("like") or self._sandboxes.get(message["sandbox"])
         processes = message.get("processes", "")
         if like not in self._children:
@@ -159,10 +165,12 @@ class Parent:
             raise
 
         def start() -> int:
+            mounts = [Mount(*entry) for entry in message.get("mounts", ())]
+            in_first_layer = bool(processes) and not mounts and message["sandbox"] in self._untouched
             flags = linux.CLONE_NEWNET | linux.CLONE_NEWUTS | linux.CLONE_NEWIPC
-            if not processes:
-                flags |= linux.CLONE_NEWNS | linux.CLONE_NEWPID
-            elif processes == "pod":
+            if not processes or in_first_layer:
+                flags |= linux.CLONE_NEWNS
+            if not processes or processes == "pod":
                 flags |= linux.CLONE_NEWPID
             pod = os.pidfd_open(like)
             try:
@@ -170,10 +178,15 @@ class Parent:
             finally:
                 os.close(pod)
             if processes:
-                mounts = [Mount(*entry) for entry in message["mounts"]]
-                self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
+                linux.unshare(linux.CLONE_NEWNS | (linux.CLONE_NEWPID if processes == "container" else 0))
                 self._first = processes != "node"
+            if in_first_layer:
+                self._untouched.discard(message["sandbox"])
+            elif processes:
+                self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
             argv, directory = message["argv"] or self._pause, message.get("directory") or "/"
+            if not message["argv"] and self._first and self._pause_first:
+                argv, self._first = self._pause_first, False
             Path(directory).mkdir(parents=True, exist_ok=True)
             if console is not None:
                 return self._spawn_on(console, message, argv, directory, log)
@@ -184,8 +197,7 @@ class Parent:
         try:
             for entrance in message.get("groups", ()):
                 self._groups.append(os.open(entrance, os.O_WRONLY | os.O_CLOEXEC))
-            new = linux.CLONE_NEWNS if processes else 0
-            pid: int = self._away(start, new | (linux.CLONE_NEWPID if processes == "container" else 0))
+            pid: int = self._away(start, 0)
             return pid
         finally:
             self._first = False
@@ -310,6 +322,7 @@ class Parent:
             self._children.discard(pid)
             if (name := self._names.pop(pid, None)) is not None and self._sandboxes.get(name) == pid:
                 del self._sandboxes[name]
+                self._untouched.discard(name)
             ended.append([pid, os.waitstatus_to_exitcode(status)])
         if ended:
             send(self._connection, {"ended": ended})

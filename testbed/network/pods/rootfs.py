@@ -59,10 +59,10 @@ class RootFilesystem:
         Raises OSError, also for a mount that has no place where there is no overlay.
         """
         upper = layer / _LAYER
+        for folder in {Path(path).parent for path, _ in files}:
+            Path(f"{upper}{folder}").mkdir(parents=True, exist_ok=True)
         for path, text in files:
-            file = upper / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            Path(f"{upper}{path}").write_text(text)
         for mount in mounts:
             _make_room(upper, mount)
         if self._whole:
@@ -88,13 +88,11 @@ class RootFilesystem:
 
     def _overlay(self, lower: str, layer: Path, name: str) -> str:
         """Mount a folder of the machine with the layer's part of it above, below the layer's root."""
-        parts = [layer / part / name for part in (_LAYER, _WORK, _ROOT)]
+        upper, work, root = parts = [layer / part / name for part in (_LAYER, _WORK, _ROOT)]
         for part in parts:
             part.mkdir(parents=True, exist_ok=True)
-        upper, work, root = parts
-        linux.mount(
-            "overlay", str(root), "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}{self._options}"
-        )
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}{self._options}"
+        linux.mount("overlay", str(root), "overlay", 0, options)
         return str(root)
 
     def _assemble(self, layer: Path, files: Sequence[tuple[str, str]]) -> str:

@@ -30,6 +30,8 @@ class Spawner:
     def __init__(self, ended: Ended, lost: Callable[[], None]) -> None:
         self._ended, self._lost = ended, lost
         self._lock = threading.Lock()
+        # Another one: the parent reads only while somebody takes its answers, which must not wait for who writes.
+        self._sending = threading.Lock()
         self._numbers = itertools.count()
         self._waiting: dict[int, Answered] = {}
         self._connection: socket.socket | None = None
@@ -97,7 +99,7 @@ class Spawner:
                 known(None, f"the parent of the pods' processes has died: {error}")
 
     def _send(self, message: Message) -> None:
-        with self._lock:
+        with self._sending:
             if self._connection is None:
                 raise BrokenPipeError("it does not run")
             send(self._connection, message)
