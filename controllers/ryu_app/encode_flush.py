@@ -12,14 +12,14 @@ import struct
 from ipaddress import IPv4Address
 
 from controllers.ryu_app.framework import ofproto, ofproto_common
-from controllers.ryu_app.stale_udp import Translation
+from controllers.ryu_app.stale_connections import Translation
 from testbed.cluster.values import IPAddress
 
 # A client has 65,535 source ports; this is enough for 30 clients that use them all towards one endpoint.
 PASSES = 21
 
 _SUBTYPE = 32  # ofp-msgs.h: NXT 1.0+ (32)
-_UDP = 17
+_IP_PROTOS = {"TCP": 6, "UDP": 17}
 
 # version, type, length, xid, experimenter, subtype, IP protocol
 _HEAD = struct.Struct("!BBHIIIB7x")
@@ -30,7 +30,7 @@ _SOURCE, _DESTINATION, _SOURCE_PORT, _DESTINATION_PORT = 0, 1, 2, 3
 
 
 def flush_connections(xid: int, zone: int, stale: Translation) -> bytes:
-    """Remove the UDP connections of a zone that were translated so. To be sent PASSES times.
+    """Remove the connections of a zone that were translated so. To be sent PASSES times.
 
     They are known by what the client sends to (the original tuple's destination) and by whom it is answered (the reply
     tuple's source).
@@ -52,7 +52,7 @@ def flush_connections(xid: int, zone: int, stale: Translation) -> bytes:
             xid,
             ofproto_common.NX_EXPERIMENTER_ID,
             _SUBTYPE,
-            _UDP,
+            _IP_PROTOS[stale.protocol],
         )
         + properties
     )

@@ -12,7 +12,7 @@ from controllers.pipeline.tables import DNAT_ZONE
 from controllers.ryu_app import encode
 from controllers.ryu_app.encode_flush import PASSES, flush_connections
 from controllers.ryu_app.framework import ofproto
-from controllers.ryu_app.stale_udp import Translation
+from controllers.ryu_app.stale_connections import Translation
 from controllers.ryu_app.synchroniser import Item, Sent
 
 # A switch that leaves this many requests unanswered, ECHO_INTERVAL_S apart, is dead; one more for so many bytes of a

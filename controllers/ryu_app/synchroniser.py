@@ -4,7 +4,7 @@ Free of sockets, threads and framework: it is told what happens (objects, connec
 what to do. Every change of a bridge is one atomic bundle in two steps: first it is filled, and only if the switch took
 every flow and group it is committed. So a packet meets the old program or the new one, never a part of either. What the
 switch does not take is left out, with everything else of its subject, and the rest is sent again without it. After the
-commit the tracked UDP connections go whose endpoint is no longer used, and only then the change is confirmed. A little
+commit the tracked connections go whose endpoint is no longer used, and only then the change is confirmed. A little
 later they are looked for once more, because a switch goes on using cached decisions for a moment after the barrier.
 """
 
@@ -20,7 +20,7 @@ from controllers.pipeline.compile import Compiler
 from controllers.pipeline.flow import Flow, Group
 from controllers.pipeline.program import NOTHING, Program, ProgramDiff, diff_programs
 from controllers.ryu_app.left_out import LeftOut, item_text
-from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, StaleUdp, Translation, UdpDigest
+from controllers.ryu_app.stale_connections import EVERY_UDP_TRANSLATION, StaleConnections, Translation, UdpDigest
 from testbed.cluster.client import Batch
 from testbed.cluster.store import Event
 from testbed.cluster.values import ClusterState
@@ -147,7 +147,7 @@ class Synchroniser:
         self._carried: dict[int, ClusterState] = {}
         # By node name what bridges had confirmed to an earlier controller; None if there was none.
         self._inherited: Mapping[str, str] | None = None
-        self._stale: tuple[ClusterState, ClusterState, StaleUdp] | None = None  # the last comparison
+        self._stale: tuple[ClusterState, ClusterState, StaleConnections] | None = None  # the last comparison
         self._rechecks: list[Recheck] = []
         self._udp_digest = UdpDigest()
         self._confirmed: dict[str, str] = {}  # by node name
@@ -326,19 +326,19 @@ class Synchroniser:
     def _stale_on(self, target: _Target, old: ClusterState) -> tuple[Translation, ...]:
         """The tracked connections of a node that a change from an old state to the target's makes stale."""
         if self._stale is None or self._stale[0] is not old or self._stale[1] is not target.state:
-            self._stale = (old, target.state, StaleUdp(old, target.state))
+            self._stale = (old, target.state, StaleConnections(old, target.state))
         return self._stale[2].on(target.node_name)
 
     def _stale_since_inherited(self, push: _Push) -> tuple[Translation, ...]:
         """What may be stale on a bridge that an earlier controller programmed, for which state is not known.
 
-        Unless UDP Services are as they were then, all connections may be. Those that are not are given to an endpoint
-        anew.
+        Unless UDP Services are as they were then, all of their connections may be. Those that are not are given to an
+        endpoint anew. TCP's are left alone: an open one would be broken.
         """
         if self._inherited is None:
             return ()
         before = self._inherited.get(f"{push.target.node_name}.{_UDP_DIGEST}", "")
-        return () if before == push.target.udp_digest else (EVERY_TRANSLATION,)
+        return () if before == push.target.udp_digest else (EVERY_UDP_TRANSLATION,)
 
     def _settle(self, target: _Target, versions: str, error: str) -> None:
         self._confirmed[target.node_name] = versions

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from testbed.cluster.client import ApiClient, Batch, ListWatch, Selection
+from testbed.cluster.gone_endpoints import gone_tcp_endpoints
 from testbed.cluster.identity import CONFIG_NAME, CONFIG_NAMESPACE
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, SERVICE
 from testbed.cluster.values import ClusterState
@@ -48,6 +49,7 @@ class ProxyApp:
         }
         self._folder = folder
         self._view = ClusterView()
+        self._state: ClusterState | None = None  # as the view was last
         self._renderer: tuple[str, Renderer] | None = None
         self._nodes: dict[str, NodeProxy] = {}
         self._lock = threading.Lock()
@@ -74,13 +76,15 @@ class ProxyApp:
                 self._confirm(name, "", str(error))
             return
         targets = self._targets(state)
+        gone_endpoints = gone_tcp_endpoints(self._state, state) if self._state is not None else ()
+        self._state = state
         for gone in self._nodes.keys() - state.node_by_name.keys():
             self._nodes.pop(gone).stop()
             self._forget(gone)
         for node in state.nodes:
             if node.name not in self._nodes:
                 self._nodes[node.name] = NodeProxy(node.name, self._rules, self._confirm, self._folder)
-            self._nodes[node.name].want(targets.get(node.name), batch.versions)
+            self._nodes[node.name].want(targets.get(node.name), batch.versions, gone_endpoints)
         if len(batch.events) >= _LARGE_BATCH:
             # What is there now stays; a collection that looked at all of it would come just when a change does.
             gc.collect()

@@ -1,7 +1,8 @@
-"""Forgetting translated UDP connections: a client that keeps its port would be sent to an endpoint that is gone.
+"""Forgetting translated connections: a client that keeps its port would be sent to an endpoint that is gone.
 
 By conntrack's own netlink messages (linux/netfilter/nfnetlink_conntrack.h), in the network namespace of the calling
-thread. TCP needs none of this: the client notices and connects anew.
+thread. Of TCP, only those whose endpoint's pod has gone (:mod:`testbed.cluster.gone_endpoints`): others end by
+themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from testbed.cluster.gone_endpoints import Socket
 from testbed.cluster.values import IPAddress, NodeNetwork, ServicePort
 
 _NETLINK_NETFILTER = 12
@@ -28,8 +30,6 @@ _IP_V4_SRC, _IP_V4_DST = 1, 2
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
 _TRANSLATED = 0x10 | 0x20  # IPS_SRC_NAT, IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)
 _RECEIVE_BYTES = 1 << 18
-
-Socket = tuple[IPAddress, int]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ def udp_fronts(node: NodeNetwork, gone: Iterable[ServicePort], present: Iterable
             usable = (*port.cluster_endpoints, *port.local_endpoints(node.name))
             note(port, frozenset((endpoint.endpoint_ip, endpoint.target_port) for endpoint in usable))
     return UdpFronts(by_address, by_node_port, (node.node_ip, node.gateway_ip))
+
+
+def is_to(endpoints: Collection[Socket], connection: Connection) -> bool:
+    """Whether it is a translated TCP connection to one of the endpoints."""
+    is_tcp = connection.ip_proto == socket.IPPROTO_TCP
+    return is_tcp and connection.is_translated and connection.answered_by in endpoints
 
 
 def flush(is_stale: Callable[[Connection], bool]) -> int:

@@ -7,8 +7,10 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
+from testbed.cluster.gone_endpoints import Socket
 from testbed.network import netns
 from testbed.proxy import conntrack
 from testbed.proxy.rules import Command, Rules, Target, difference
@@ -44,14 +46,17 @@ class NodeProxy:
         self._installed: Target | None = None
         self._condition = threading.Condition()
         self._wanted: tuple[Target | None, str] | None = None
+        self._gone: set[Socket] = set()  # TCP endpoints, whose connections are still to be forgotten
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name=f"proxy {name}", daemon=True)
         self._thread.start()
 
-    def want(self, target: Target | None, versions: str) -> None:
-        """Bring the node to a target (None: no rules), and confirm the versions then."""
+    def want(self, target: Target | None, versions: str, gone: Iterable[Socket] = ()) -> None:
+        """Bring the node to a target (None: no rules), forget the TCP connections to endpoints that have gone since the
+        one before, and confirm the versions then."""
         with self._condition:
             self._wanted = target, versions
+            self._gone.update(gone)
             self._condition.notify()
 
     def stop(self) -> None:
@@ -60,22 +65,27 @@ class NodeProxy:
             self._stopped = True
             self._condition.notify()
 
-    def _next(self) -> tuple[Target | None, str] | None:
+    def _next(self) -> tuple[Target | None, str, set[Socket]] | None:
         with self._condition:
             self._condition.wait_for(lambda: self._wanted is not None or self._stopped)
             wanted, self._wanted = self._wanted, None
-            return None if self._stopped else wanted
+            gone, self._gone = self._gone, set()
+            return None if wanted is None or self._stopped else (*wanted, gone)
 
     def _work(self) -> None:
         if not self._enter():
             return
         while (wanted := self._next()) is not None:
-            target, versions = wanted
+            target, versions, gone = wanted
             error = ""
             try:
                 self._apply(target)
+                if gone:
+                    conntrack.flush(partial(conntrack.is_to, gone))
             except (CommandFailed, OSError, subprocess.SubprocessError) as failure:
                 error = str(failure)
+                with self._condition:
+                    self._gone |= gone
                 LOG.error("%s: %s", self.name, error)
             self._confirm(self.name, versions, error)
 

@@ -435,6 +435,19 @@ def terminating(world: World) -> None:
         assert_refused(client, service.cluster_ip, 80, "TCP")
 
 
+def gone(world: World) -> None:
+    """An open connection stays with an endpoint that ends; with its pod it goes, and the client hears so at once."""
+    first, second, third, *_ = world.pods
+    client = world.pods[first].namespace
+    with placed(world, "gone", ready(second)) as service, Client(client, service.cluster_ip, 80) as connection:
+        assert connection.ask().server == second
+        service.endpoints({second: TERMINATED, third: READY})
+        assert connection.ask().server == second
+        service.endpoints(ready(third))
+        with suppress(ConnectionResetError):
+            raise AssertionError(f"{connection.ask().server} still answers")
+
+
 def new_service_for_old_clients(world: World) -> None:
     """A client that has been sending datagrams before the Service was there is served from then on."""
     pod = next(iter(world.pods))
@@ -458,6 +471,7 @@ CASES: tuple[Callable[[World], None], ...] = (
     internal_local_policy,
     change,
     terminating,
+    gone,
     new_service_for_old_clients,
 )
 

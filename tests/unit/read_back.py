@@ -40,7 +40,7 @@ from controllers.ryu_app.encode_actions import encode_actions
 from controllers.ryu_app.encode_flush import flush_connections
 from controllers.ryu_app.framework import ofproto
 from controllers.ryu_app.library import PACKAGES, library_name
-from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, Translation
+from controllers.ryu_app.stale_connections import EVERY_UDP_TRANSLATION, Translation
 from testbed.cluster.assign import assign
 from testbed.cluster.values import MODES, ClusterState, Mode, NetworkConfig
 from testbed.cluster.view import cluster_state
@@ -257,16 +257,17 @@ def write_stream(path: Path) -> None:
             messages += encode.bundle_add(XID, BUNDLE, encode.delete_group(group))[IN_BUNDLE:]
             lines.append(f"DEL group_id={group.group_id},type=select")
     vip, endpoint = IPv4Address("10.96.0.1"), IPv4Address("10.244.0.2")
-    for stale, service, endpoint_text in (
-        (Translation(vip, 53, endpoint, 5353), "10.96.0.1", ("10.244.0.2", 5353)),
-        (Translation(None, 53, endpoint, 5353), "::", ("10.244.0.2", 5353)),
-        (Translation(vip, 53, None, None), "10.96.0.1", ("::", 0)),
+    for stale, service, endpoint_text, ip_proto in (
+        (Translation("UDP", vip, 53, endpoint, 5353), ("10.96.0.1", 53), ("10.244.0.2", 5353), 17),
+        (Translation("UDP", None, 53, endpoint, 5353), ("::", 53), ("10.244.0.2", 5353), 17),
+        (Translation("UDP", vip, 53, None, None), ("10.96.0.1", 53), ("::", 0), 17),
+        (Translation("TCP", None, None, endpoint, 8080), ("::", 0), ("10.244.0.2", 8080), 6),
     ):
         messages += flush_connections(XID, 7, stale)
-        original = f"ct_nw_src=::,ct_nw_dst={service},ct_tp_src=0,ct_tp_dst=53,ct_nw_proto=17"
+        original = f"ct_nw_src=::,ct_nw_dst={service[0]},ct_tp_src=0,ct_tp_dst={service[1]},ct_nw_proto={ip_proto}"
         reply = f"ct_nw_src={endpoint_text[0]},ct_nw_dst=::,ct_tp_src={endpoint_text[1]},ct_tp_dst=0"
         lines.append(f"zone=7 '{original}' '{reply}'")
-    messages += flush_connections(XID, 7, EVERY_TRANSLATION)
+    messages += flush_connections(XID, 7, EVERY_UDP_TRANSLATION)
     anything = "ct_ipv6_src=::,ct_ipv6_dst=::,ct_tp_src=0,ct_tp_dst=0"
     lines.append(f"zone=7 '{anything},ct_nw_proto=17' '{anything}'")
     path.with_suffix(".messages").write_bytes(messages)

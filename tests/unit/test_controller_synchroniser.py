@@ -16,7 +16,7 @@ from controllers.pipeline.compile import compile_program
 from controllers.pipeline.flow import Flow, Group, ToGroup
 from controllers.pipeline.program import Program, ProgramDiff, apply_program_diff
 from controllers.pipeline.text import flow_text
-from controllers.ryu_app.stale_udp import EVERY_TRANSLATION, Translation
+from controllers.ryu_app.stale_connections import EVERY_UDP_TRANSLATION, Translation
 from controllers.ryu_app.synchroniser import Item, Sent, Synchroniser
 from testbed.cluster.assign import assign
 from testbed.cluster.client import Batch
@@ -364,7 +364,7 @@ def test_stale_udp_connections_go_after_the_commit_and_before_the_confirmation(r
     assert switch.flushed == []
     switch.answer()
     assert switch.held == rig.expected("n1"), "no new entry for the old endpoint can come"
-    assert switch.flushed == [Translation(cluster_ip(1), 80, IPv4Address("10.244.1.2"), 8080)]
+    assert switch.flushed == [Translation("UDP", cluster_ip(1), 80, IPv4Address("10.244.1.2"), 8080)]
     assert rig.synchroniser.status()["n1"] == confirmed
     switch.answer()
     assert rig.synchroniser.status()["n1"] == version
@@ -387,7 +387,7 @@ def test_stale_connections_are_looked_for_again_unless_their_endpoint_is_back(ri
     rig.connect(2)
     for recheck in rechecks:
         rig.synchroniser.recheck(recheck)
-    assert rig.switches[1].flushed == [Translation(cluster_ip(1), 80, IPv4Address("10.244.1.2"), 8080)]
+    assert rig.switches[1].flushed == [Translation("UDP", cluster_ip(1), 80, IPv4Address("10.244.1.2"), 8080)]
     assert rig.switches[2].flushed == [], "another connection, which has begun with everything anew"
     rig.settle()
 
@@ -415,9 +415,9 @@ def test_what_changed_between_two_controllers_is_not_known_so_all_udp_connection
     inherited = rig.synchroniser.status()
     for status, wires, flushed in (
         (inherited, (*service(1, "UDP"), *service(2, "TCP", endpoints=1)), []),
-        (inherited, service(1, "UDP", endpoints=1), [EVERY_TRANSLATION]),
-        (inherited, (), [EVERY_TRANSLATION]),
-        ({}, service(1, "UDP"), [EVERY_TRANSLATION]),
+        (inherited, service(1, "UDP", endpoints=1), [EVERY_UDP_TRANSLATION]),
+        (inherited, (), [EVERY_UDP_TRANSLATION]),
+        ({}, service(1, "UDP"), [EVERY_UDP_TRANSLATION]),
         (None, service(1, "UDP"), []),
     ):
         second = Rig()

@@ -7,7 +7,7 @@ import struct
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from testbed.proxy.conntrack import Connection, read_connection, udp_fronts
+from testbed.proxy.conntrack import Connection, is_to, read_connection, udp_fronts
 from tests.unit.proxy_states import NODES, port
 
 _DNS = replace(
@@ -59,6 +59,14 @@ def test_an_address_that_another_service_has_now_is_its() -> None:
 
 def test_tcp_services_need_no_look() -> None:
     assert not udp_fronts(NODES[0], [port("web", "10.96.0.20", "10.244.0.2:80")], [])
+
+
+def test_translated_tcp_connections_to_an_endpoint_that_has_gone_are_found() -> None:
+    gone = {(IPv4Address("10.244.1.2"), 80)}
+    assert is_to(gone, _connection("10.96.0.20:80", "10.244.1.2:80", socket.IPPROTO_TCP))
+    assert not is_to(gone, _connection("10.96.0.20:80", "10.244.1.2:81", socket.IPPROTO_TCP)), "another program's"
+    assert not is_to(gone, _connection("10.244.1.2:80", "10.244.1.2:80", socket.IPPROTO_TCP)), "by no Service"
+    assert not is_to(gone, _connection("10.96.0.20:80", "10.244.1.2:80")), "UDP"
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:

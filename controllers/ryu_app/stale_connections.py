@@ -1,16 +1,19 @@
-"""Which tracked UDP connections lead to an endpoint that a Service no longer uses: a pure comparison of two states.
+"""Which tracked connections lead to an endpoint that a Service no longer uses: a pure comparison of two states.
 
-A TCP client notices that its endpoint is gone and connects again. A UDP client does not: while it keeps sending, its
-entry in connection tracking never ends, and every datagram goes to an address where nobody is. So those entries are
-removed, as kube-proxy does (``pkg/proxy/conntrack``), and the next datagram is given to another endpoint.
+UDP: while a client keeps sending, its entry in connection tracking never ends, and every datagram goes to an address
+where nobody is. So those entries are removed, as kube-proxy does (``pkg/proxy/conntrack``), and the next datagram is
+given to another endpoint. TCP: only where the endpoint's pod has gone (:mod:`testbed.cluster.gone_endpoints`); other
+endpoints go on with the connections that they have.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from testbed.cluster.changed_ports import changed_ports
+from testbed.cluster.gone_endpoints import gone_tcp_endpoints
 from testbed.cluster.values import ClusterState, IPAddress, ServiceEndpoint, ServicePort
 
 
@@ -20,24 +23,25 @@ class Translation(NamedTuple):
     ``service_ip`` is None for a node port, ``endpoint_ip`` and ``target_port`` where all endpoints are meant.
     """
 
+    protocol: Literal["TCP", "UDP"]
     service_ip: IPAddress | None
     service_port: int | None
     endpoint_ip: IPAddress | None
     target_port: int | None
 
 
-EVERY_TRANSLATION = Translation(None, None, None, None)
+EVERY_UDP_TRANSLATION = Translation("UDP", None, None, None, None)
 
 
-class StaleUdp:
+class StaleConnections:
     """What ceases to be used from one state to another. Only what differs between the two is looked at."""
 
     def __init__(self, old: ClusterState, new: ClusterState) -> None:
-        before, after = _udp_ports(old), _udp_ports(new)
-        # Most ports are the very same objects in both states: those are not looked at.
-        kept, known = set(map(id, after)), set(map(id, before))
-        come = {port.key: port for port in after if id(port) not in known}
-        self._changes = [(port, come.get(port.key)) for port in before if id(port) not in kept]
+        before, after = changed_ports(_balanced(old), _balanced(new))
+        come = {port.key: port for port in after if port.protocol == "UDP"}
+        self._changes = [(port, come.get(port.key)) for port in before if port.protocol == "UDP"]
+        gone = sorted(gone_tcp_endpoints(old, new)) if _balanced(old) else ()
+        self._gone = tuple(Translation("TCP", None, None, *endpoint) for endpoint in gone)
 
     def on(self, node_name: str) -> tuple[Translation, ...]:
         """The connections to remove on a node, in a fixed order."""
@@ -46,7 +50,7 @@ class StaleUdp:
             used = dict(_translations(new, node_name)) if new is not None else {}
             for service, endpoints in _translations(old, node_name):
                 gone += _gone(service, endpoints, used.get(service))
-        return tuple(gone)
+        return (*gone, *self._gone)
 
 
 class UdpDigest:
@@ -57,7 +61,11 @@ class UdpDigest:
 
     def of(self, state: ClusterState) -> str:
         known = self._known
-        self._known = {id(port): known.get(id(port)) or (port, _digest(port)) for port in _udp_ports(state)}
+        self._known = {
+            id(port): known.get(id(port)) or (port, _digest(port))
+            for port in _balanced(state)
+            if port.protocol == "UDP"
+        }
         return f"{sum(number for _, number in self._known.values()) % (1 << 64):016x}"
 
 
@@ -75,11 +83,9 @@ _ServiceAddress = tuple[IPAddress | None, int]
 _EndpointAddress = tuple[IPAddress, int]
 
 
-def _udp_ports(state: ClusterState) -> list[ServicePort]:
+def _balanced(state: ClusterState) -> tuple[ServicePort, ...]:
     """None at all if the kernels translate: the bridges' entries are not used then."""
-    if state.config.proxy != "openflow":
-        return []
-    return [port for port in state.service_ports if port.protocol == "UDP"]
+    return state.service_ports if state.config.proxy == "openflow" else ()
 
 
 def _translations(port: ServicePort, node_name: str) -> Iterator[tuple[_ServiceAddress, tuple[_EndpointAddress, ...]]]:
@@ -103,6 +109,6 @@ def _gone(
     service: _ServiceAddress, old: tuple[_EndpointAddress, ...], new: tuple[_EndpointAddress, ...] | None
 ) -> list[Translation]:
     if old and not new:
-        return [Translation(*service, None, None)]
+        return [Translation("UDP", *service, None, None)]
     kept = set(new or ())
-    return [Translation(*service, *endpoint) for endpoint in old if endpoint not in kept]
+    return [Translation("UDP", *service, *endpoint) for endpoint in old if endpoint not in kept]
