@@ -57,6 +57,8 @@ def main() -> None:
     (directory / "root.zone").write_text(ROOT)
     configuration = directory / "knot.conf"
     configuration.write_text(CONFIGURATION.format(directory=directory))
+    # One that was killed leaves its process id there: 1, in the container's own namespace, as its successor's.
+    (directory / "knot.pid").unlink(missing_ok=True)
     os.execvp("knotd", ["knotd", "-c", str(configuration), *sys.argv[1:]])
 
 
