@@ -64,7 +64,7 @@ def limits_are_kept() -> None:
             processor_time_is_limited(testbed)
         else:
             assert ended["reason"] == "Completed"
-            said = "Limits of container main are not enforced: cpu (no cgroup may be made for it)"
+            said = "Limits of container main are not enforced: cpu (no cgroup may be made)"
             assert ("LimitsNotEnforced", said) in events(testbed, "busy")
 
 

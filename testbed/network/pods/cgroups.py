@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.cluster.objects import JsonObject
-from testbed.network.pods.cgroup_trees import Tree, trees
+from testbed.network.pods.cgroup_trees import CONTROLLERS, Tree, trees
 from testbed.network.pods.limits import Limits, limits_of, settings
 
 _PREFIX = "testbed-"
@@ -53,7 +53,10 @@ class Cgroups:
     def make(self, name: str, container: JsonObject) -> Group:
         """The group of one run of a container; ``name`` is like no other's. Raises NotConfigured."""
         limits = limits_of(container)
-        lacking = dict.fromkeys((container.get("resources") or {}).get("limits") or {}, "no cgroup may be made for it")
+        asked = (container.get("resources") or {}).get("limits") or {}
+        lacking = {
+            resource: "no cgroup may be made" if resource in CONTROLLERS else "not supported" for resource in asked
+        }
         folders = []
         for tree in trees():
             if not settings(tree, limits):
