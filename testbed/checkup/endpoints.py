@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from testbed.checkup.findings import Finding
-from testbed.checkup.running import RunningCluster, namespace_of, output
+from testbed.checkup.running import API_KEY, RunningCluster, namespace_of, output
 from testbed.cluster.endpoint_slices import is_selected
 from testbed.cluster.identity import DNS_NAME, DNS_NAMESPACE
 from testbed.cluster.kinds import SERVICE
@@ -34,12 +34,12 @@ def check(cluster: RunningCluster) -> list[Finding]:
         return known[space]
 
     # The DNS has a check of its own, which knows better what to do.
-    services = [wire for wire in cluster.objects(SERVICE) if not _is_dns(wire)]
-    return judge(services, cluster.pods, cluster.state.service_ports, sockets)
+    services = [wire for wire in cluster.objects(SERVICE) if _key(wire) not in (f"{DNS_NAMESPACE}/{DNS_NAME}", API_KEY)]
+    return judge(services, cluster.pods, cluster.answered_ports, sockets)
 
 
-def _is_dns(wire: JsonObject) -> bool:
-    return (object_namespace(wire), object_name(wire)) == (DNS_NAMESPACE, DNS_NAME)
+def _key(wire: JsonObject) -> str:
+    return f"{object_namespace(wire)}/{object_name(wire)}"
 
 
 def parse_sockets(text: str) -> Sockets:
@@ -75,7 +75,7 @@ def judge(
     count = 0
     for wire in services:
         count += 1
-        key = f"{object_namespace(wire)}/{object_name(wire)}"
+        key = _key(wire)
         fault = _selected(wire, key, pods) or _targeted(wire, key, by_service.get(key, ()))
         if fault is not None:
             found.append(fault)

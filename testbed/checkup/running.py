@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cluster.client import ApiClient, Selection
-from testbed.cluster.identity import STATUS_NAMESPACE, pod_namespace, switch_namespace
+from testbed.cluster.identity import API_NAME, STATUS_NAMESPACE, pod_namespace, switch_namespace
 from testbed.cluster.kinds import CONFIG_MAP, ENDPOINT_SLICE, NODE, POD, SERVICE, Kind
-from testbed.cluster.objects import JsonObject, object_name, pod_key, resource_version
+from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, object_name, pod_key, resource_version
 from testbed.cluster.pod_facts import condition, is_active, is_ready
-from testbed.cluster.values import ClusterState, NodeNetwork, PodNetwork
+from testbed.cluster.values import ClusterState, NodeNetwork, PodNetwork, ServicePort
 from testbed.cluster.view import STATE_KINDS
 from testbed.errors import InputError, RunError
 from testbed.network import netns
@@ -22,6 +22,8 @@ from testbed.network.openvswitch import VSwitch
 from testbed.trace import Cluster, Request, trace
 from testbed.trace.kernel import Kernel
 
+# The API's own Service, which is there to be looked at: its address is reached from outside of the box only.
+API_KEY = f"{DEFAULT_NAMESPACE}/{API_NAME}"
 _TIMEOUT_S = 20
 _LIVELY = (POD, SERVICE, ENDPOINT_SLICE)
 
@@ -57,6 +59,11 @@ class RunningCluster:
     @property
     def state(self) -> ClusterState:
         return self.known.state
+
+    @property
+    def answered_ports(self) -> list[ServicePort]:
+        """The ports of Services that somebody in the cluster should answer at."""
+        return [port for port in self.state.service_ports if port.service_key != API_KEY]
 
     @cached_property
     def switches(self) -> Mapping[str, VSwitch]:

@@ -30,7 +30,7 @@ def check(cluster: RunningCluster) -> list[Finding]:
     """A fault for each Service that does not answer from a node although it has endpoints."""
     wanted = [
         (node.name, port)
-        for port in cluster.state.service_ports
+        for port in cluster.answered_ports
         for node in cluster.nodes
         if port.protocol == "TCP"
         and (port.local_endpoints(node.name) if port.internal_local else port.cluster_endpoints)
