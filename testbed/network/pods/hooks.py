@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from testbed.cluster.objects import JsonObject
 from testbed.network import netns
 from testbed.network.pods.probes import http_request, port_number
 
+_MOST_BYTES = 10 * 1024  # a kubelet reads no more of an answer
+
 
 def ask_page(
     node: str, pod_ip: str, container: JsonObject, wanted: JsonObject, limit_s: float, done: Callable[[bool, str], None]
 ) -> None:
     """Ask once, from the node, in a thread of its own; ``done`` is called there with whether anything was answered."""
+    deadline = time.monotonic() + limit_s
 
     def ask() -> None:
         try:
@@ -25,9 +29,11 @@ def ask_page(
                 connection.settimeout(limit_s)
                 connection.connect(address)
                 connection.sendall(request)
-                while connection.recv(65536):
-                    pass
-        except (OSError, KeyError) as error:
+                received = 0
+                while received < _MOST_BYTES and (data := connection.recv(_MOST_BYTES)):
+                    received += len(data)
+                    connection.settimeout(max(0.001, deadline - time.monotonic()))
+        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:  # also what is no host, and no port
             done(False, str(error))
             return
         done(True, "")

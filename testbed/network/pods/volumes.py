@@ -43,7 +43,7 @@ def make_volumes(pod: JsonObject, folder: Path, lookup: Lookup) -> None:
     for volume in pod["spec"].get("volumes") or ():
         try:
             _make(pod, volume, folder, lookup)
-        except (NotConfigured, OSError) as error:
+        except (NotConfigured, OSError, ValueError) as error:  # a path with a NUL is a ValueError
             raise CannotMount(f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}') from error
 
 
@@ -51,7 +51,7 @@ def update_volumes(pod: JsonObject, folder: Path, lookup: Lookup) -> None:
     """Write again what comes from objects that may have changed. What is missing now stays as it was."""
     for volume in pod["spec"].get("volumes") or ():
         if any(kind in volume for kind in _WRITTEN):
-            with suppress(NotConfigured, OSError):
+            with suppress(NotConfigured, OSError, ValueError):
                 _make(pod, volume, folder, lookup)
 
 
@@ -100,7 +100,7 @@ def referenced(pod: JsonObject) -> Iterator[tuple[Kind, str]]:
 
 
 def _make(pod: JsonObject, volume: JsonObject, folder: Path, lookup: Lookup) -> None:
-    place = folder / volume["name"]
+    place = _named(folder, volume["name"])
     if any(kind in volume for kind in _WRITTEN):
         place.mkdir(parents=True, exist_ok=True)
         _publish(place, dict(_files(pod, volume, lookup)))
@@ -119,23 +119,29 @@ def _source(pod: JsonObject, volume: JsonObject, folder: Path) -> Path:
     if "hostPath" in volume:
         return _host_path(pod, volume["hostPath"])
     if "persistentVolumeClaim" in volume:
-        return CLAIMS / object_namespace(pod) / str(volume["persistentVolumeClaim"]["claimName"])
-    return folder / str(volume["name"])
+        return _named(CLAIMS / object_namespace(pod), volume["persistentVolumeClaim"]["claimName"])
+    return _named(folder, volume["name"])
+
+
+def _named(folder: Path, name: str) -> Path:
+    """The place of a name in a folder. Raises ValueError for one that leads out: not the API alone writes pods."""
+    if not name or name in (".", "..") or "/" in name:
+        raise ValueError(f"{name!r} is not a name")
+    return folder / name
 
 
 def _below(source: Path, sub_path: str, may_make: bool) -> Path:
     """A path within a volume. What is not there is made, as a folder. Raises CannotMount for one that leads out."""
     if PurePosixPath(sub_path).is_absolute() or ".." in PurePosixPath(sub_path).parts:
         raise CannotMount(f"subPath {sub_path} leads out of the volume")
-    path = source / sub_path
-    if not path.exists():
-        if not may_make:
-            raise CannotMount(f"subPath {sub_path} is not there, and the machine's disk can only be read")
-        path.mkdir(parents=True, exist_ok=True)
     # A link (as in volumes of ConfigMaps) is followed now: such a mount does not follow later versions.
-    real = path.resolve()
+    real = (source / sub_path).resolve()
     if not real.is_relative_to(source.resolve()):
         raise CannotMount(f"subPath {sub_path} leads out of the volume")
+    if not real.exists():
+        if not may_make:
+            raise CannotMount(f"subPath {sub_path} is not there, and the machine's disk can only be read")
+        real.mkdir(parents=True, exist_ok=True)
     return real
 
 
@@ -178,8 +184,9 @@ def _files(pod: JsonObject, volume: JsonObject, lookup: Lookup) -> Iterator[tupl
         for item in volume["downwardAPI"].get("items") or ():
             if "fieldRef" in item:
                 text = field_value(pod, item["fieldRef"]["fieldPath"])
+            elif (wanted := item.get("resourceFieldRef")) is None:
+                raise NotConfigured(f"{item['path']} names no source")
             else:
-                wanted = item["resourceFieldRef"]
                 names = {container["name"]: container for container in pod["spec"]["containers"]}
                 text = resource_value(names.get(wanted.get("containerName"), {}), wanted)
             yield _checked(item["path"]), (text.encode(), item.get("mode", default))
