@@ -59,10 +59,9 @@ class Cgroups:
         }
         folders = []
         for tree in trees():
-            if not settings(tree, limits):
-                continue
             try:
-                folders.append(self._make(tree, name, limits))
+                if settings(tree, limits):
+                    folders.append(self._make(tree, name, limits))
             except OSError as error:
                 lacking |= {controller: str(error.strerror) for controller in tree.controllers if controller in lacking}
             else:
