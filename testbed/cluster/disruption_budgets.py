@@ -84,12 +84,12 @@ def _counts(budget: JsonObject, pods: Sequence[JsonObject], scale_of: ScaleOf) -
     """How many pods are expected, and how many of them are to be healthy."""
     spec = budget.get("spec") or {}
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
-    if most is None and not str(least).endswith("%"):
-        return len(pods), 1 if least is None else int(least)
-    expected = sum(dict(filter(None, map(scale_of, pods))).values())
-    if most is None:
-        return expected, _share(least, expected)
-    return expected, max(0, expected - _share(most, expected))
+    scaled = sum(dict(filter(None, map(scale_of, pods))).values())
+    if most is not None:
+        return scaled, max(0, scaled - _share(most, scaled))
+    if isinstance(least, str) and least.endswith("%"):
+        return scaled, _share(least, scaled)
+    return len(pods), 1 if least is None else int(least)
 
 
 def _share(value: int | str, total: int) -> int:

@@ -34,14 +34,15 @@ class ReplicaSetKeeper:
 
     def keep(self, wire: JsonObject, now_s: float) -> float | None:
         pods = self._family.of(wire["metadata"]["uid"], POD)
-        again_at = None
+        again_at, deleted = None, frozenset[str]()
         if not is_terminating(wire):
             scaling = scale(wire, pods, now_s, self._family.names(POD, object_namespace(wire)))
             again_at = scaling.again_at
             if not self._hands.create_pods(wire, scaling.create):
                 again_at = earliest(again_at, now_s + RETRY_S)
             self._hands.delete_pods(wire, scaling.delete)
-        self._hands.report(wire, replica_set_status(wire, pods, now_s))
+            deleted = frozenset(pod["metadata"]["uid"] for pod in scaling.delete)
+        self._hands.report(wire, replica_set_status(wire, pods, now_s, deleted))
         return earliest(again_at, next_available_at(wire, pods, now_s))
 
 

@@ -101,14 +101,17 @@ def _held_back(replica_set: JsonObject, pods: Sequence[JsonObject], now_s: float
     return len(held), min(held) + delay_s if held else None
 
 
-def replica_set_status(replica_set: JsonObject, pods: Iterable[JsonObject], now_s: float) -> JsonObject:
-    """The ReplicaSet's ``status``."""
+def replica_set_status(
+    replica_set: JsonObject, pods: Iterable[JsonObject], now_s: float, deleted: Container[str] = ()
+) -> JsonObject:
+    """The ReplicaSet's ``status``. ``deleted`` are the uids of pods that have been deleted just now: they must not
+    count as available in a status that says it is about the number that is wanted since."""
     quiet_s = min_ready_s(replica_set)
     replicas = ready = available = terminating = 0
     for pod in pods:
         if is_finished(pod):
             continue
-        if is_terminating(pod):
+        if is_terminating(pod) or pod["metadata"].get("uid") in deleted:
             terminating += 1
             continue
         replicas += 1

@@ -322,6 +322,18 @@ def test_a_rollout_that_makes_no_progress_says_so():
         assert condition(cluster.store.get(DEPLOYMENT, "web"), "Progressing")["reason"] == "NewReplicaSetAvailable"
 
 
+def test_a_status_about_a_smaller_number_does_not_count_what_was_deleted_for_it():
+    with Cluster([deployment("web", 9)]) as cluster:
+        cluster.run_pods()
+        with cluster.store.watch(REPLICA_SET) as changes:
+            cluster.store.patch(DEPLOYMENT, "web", {"spec": {"replicas": 2}})
+            cluster.settle()
+            seen = [event.object for event in changes.next()]
+        told = [wire["status"] for wire in seen if wire["status"]["observedGeneration"] == 2]
+        assert told and {status["availableReplicas"] for status in told} == {2}
+        assert told[0]["terminatingReplicas"] == 7
+
+
 def test_a_paused_deployment_changes_in_size_only():
     with Cluster([deployment("web", 2)]) as cluster:
         cluster.run_pods()
