@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from testbed.network.pods.hooks import ask_page
+from testbed.network.pods.host_ports import host_ports
 from testbed.network.pods.volumes import CannotMount, container_mounts, make_volumes
 
 
@@ -47,6 +48,14 @@ def test_a_subpath_through_a_pods_own_link_makes_nothing_outside(tmp_path: Path)
     with pytest.raises(CannotMount, match="leads out"):
         container_mounts(wire, container, volumes, {})
     assert list(outside.iterdir()) == []
+
+
+def test_a_host_ip_that_is_no_address_is_in_no_rule() -> None:
+    ports = [{"containerPort": 80, "hostPort": 8080, "hostIP": "10.0.0.1; flush ruleset"}]
+    ports += [{"containerPort": 80, "hostPort": number} for number in (8081, 8082)]
+    wire = {**pod(), "status": {"podIP": "10.244.0.2"}}
+    wire["spec"] = {"containers": [{"name": "main", "ports": ports}]}
+    assert [port.host_port for port in host_ports(wire)] == [8081, 8082]
 
 
 def test_an_item_without_a_source_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from testbed.cluster import identity
@@ -34,7 +35,10 @@ class HostPort:
 
 
 def host_ports(pod: JsonObject) -> list[HostPort]:
-    """The ports of its node that a pod asks for. One on its node's network has its ports there anyway."""
+    """The ports of its node that a pod asks for. One on its node's network has its ports there anyway.
+
+    A ``hostIP`` that is no address leads nowhere: it would spoil the rules of all other pods of the node.
+    """
     if uses_host_network(pod):
         return []
     return [
@@ -47,8 +51,16 @@ def host_ports(pod: JsonObject) -> list[HostPort]:
         )
         for container in (*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ()))
         for entry in container.get("ports") or ()
-        if entry.get("hostPort")
+        if entry.get("hostPort") and _is_address(entry.get("hostIP") or "0.0.0.0")
     ]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def rules(ports: Iterable[HostPort], cluster_cidr: IPNetwork) -> str:
