@@ -22,6 +22,7 @@ MS_RDONLY, MS_REMOUNT = 0x1, 0x20
 
 IN_MODIFY, IN_CREATE, IN_DELETE, IN_Q_OVERFLOW = 0x2, 0x100, 0x200, 0x4000
 
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x1, 0x2
 _PR_SET_PDEATHSIG = 1
 _MNT_DETACH = 2
 
@@ -72,6 +73,12 @@ def inotify(folder: Path, events: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def punch_hole(fd: int, length: int) -> None:
+    """Give back what the first bytes of a file take, and keep its length: they read as zeros (fallocate(2))."""
+    mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+    _check(_libc.fallocate(fd, mode, ctypes.c_int64(0), ctypes.c_int64(length)), f"punch a hole of {length} bytes")
 
 
 def sethostname(name: str) -> None:

@@ -2,6 +2,9 @@
 
 The kernel tells of every change to a file in the logs' folder (inotify(7)); one thread, which looks ten times a second
 at the most, writes down how long each changed log is. It costs nothing while nothing is written.
+
+Where a kubelet rotates a log of 10 MiB, what is older than the last 10 MiB becomes a hole in the file here: nobody who
+has it open needs to know, and offsets stay what they are.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from testbed.network import linux
 
 _PAUSE_S = 0.1
 _MOST_ENTRIES = 10_000
+_KEPT_BYTES = 10 << 20  # containerLogMaxSize of a kubelet
+_SPARED_BYTES = 1 << 20  # of a log that is longer, so much at once is let go
+_BLOCK_BYTES = 512  # the unit of st_blocks, stat(2)
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 
 
@@ -86,6 +92,8 @@ class LogTimes:
         """Write down how long a log is; its inode, 0 when there is none any more."""
         with suppress(FileNotFoundError), self._lock:
             found = path.stat()
+            if found.st_blocks * _BLOCK_BYTES > _KEPT_BYTES + _SPARED_BYTES:
+                _let_go_of_old(path)
             log = self._logs.setdefault(found.st_ino, _Log())
             if found.st_size > log.size:
                 log.times.append((log.size, time.time()))
@@ -94,6 +102,11 @@ class LogTimes:
                     del log.times[1::2]  # coarser, rather than without end
             return found.st_ino
         return 0
+
+
+def _let_go_of_old(path: Path) -> None:
+    with path.open("r+b", buffering=0) as log:
+        linux.punch_hole(log.fileno(), log.seek(0, os.SEEK_END) - _KEPT_BYTES)
 
 
 def _changes(events: bytes) -> Iterator[tuple[int, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from testbed.apiserver.streams.log_lines import LogReader
+from testbed.apiserver.streams.log_options import LogOptions
 from testbed.network.log_times import LogTimes
 from tests.unit.stream_server import wait_until
 
@@ -50,3 +52,30 @@ def test_much_that_is_written_takes_bounded_room(tmp_path, monkeypatch):
     assert len(seen) <= 11
     assert seen[0][0] == 0
     assert list(seen) == sorted(seen)
+
+
+def test_of_a_long_log_the_newest_lines_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("testbed.network.log_times._KEPT_BYTES", 100_000)
+    monkeypatch.setattr("testbed.network.log_times._SPARED_BYTES", 50_000)
+    log = tmp_path / "web.log"
+    log.touch()
+
+    def line(number: int) -> bytes:
+        return b"line %07d\n" % number
+
+    with LogTimes(tmp_path) as times, log.open("rb") as early, log.open("rb") as late, log.open("ab", 0) as written:
+        following = LogReader(early, LogOptions(), lambda: times.of(log))
+        written.write(line(0))
+        assert following.read() == line(0)
+        for start in range(1, 50_001, 1000):
+            written.write(b"".join(map(line, range(start, start + 1000))))
+        assert log.stat().st_size > 600_000
+        wait_until(lambda: log.stat().st_blocks * 512 < 200_000)
+        expected = b"".join(map(line, range(50_001)))
+        for reader in (following, LogReader(late, LogOptions(), lambda: times.of(log))):
+            seen = b"".join(iter(reader.read, b""))
+            assert 90_000 < len(seen) < 200_000
+            assert expected.endswith(seen) and seen.startswith(b"line ")
+        assert LogReader(late, LogOptions(tail_lines=2), lambda: times.of(log)).read() == line(49_999) + line(50_000)
+        everything = LogReader(late, LogOptions(tail_lines=40_000), lambda: times.of(log))
+        assert b"".join(iter(everything.read, b"")) == seen

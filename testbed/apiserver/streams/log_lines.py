@@ -1,11 +1,13 @@
 """Reads a container's log: where to begin, and lines with their times before them.
 
-A log is what the container wrote, byte by byte, and nothing else. When it wrote what is kept beside it, as offsets with
-times (:meth:`testbed.cluster.pod_access.PodAccess.log_times`).
+A log is what the container wrote, byte by byte, and nothing else; the oldest part of a long one is a hole, which is
+passed over. When it wrote what is kept beside it, as offsets with times
+(:meth:`testbed.cluster.pod_access.PodAccess.log_times`).
 """
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -26,7 +28,8 @@ class LogReader:
         self._stamps = options.timestamps
         self._left = options.limit_bytes
         self._at_line_start = True
-        start = 0 if options.tail_lines is None else _tail_start(log, options.tail_lines)
+        self._kept = _first_kept_line(log, 0)
+        start = self._kept if options.tail_lines is None else _tail_start(log, options.tail_lines, self._kept)
         if options.since is not None:
             start = max(start, _since_start(log, times(), options.since))
         log.seek(start)
@@ -38,7 +41,8 @@ class LogReader:
 
     def read(self) -> bytes:
         """The next piece; empty when there is no more now, or it would be more than was asked for."""
-        position = self._log.tell()
+        self._kept = _first_kept_line(self._log, self._kept)
+        position = self._log.seek(max(self._kept, self._log.tell()))
         data = self._log.read(READ_BYTES)
         if self._stamps:
             data = self._stamped(data, position)
@@ -59,14 +63,33 @@ class LogReader:
         return b"".join(pieces)
 
 
-def _tail_start(log: BinaryIO, lines: int) -> int:
-    """Where the last lines begin."""
+def _first_kept_line(log: BinaryIO, known: int) -> int:
+    """Where the first whole line begins after the hole; ``known`` is where that was before."""
+    try:
+        descriptor = log.fileno()
+        here = os.lseek(descriptor, 0, os.SEEK_CUR)
+        kept = os.lseek(descriptor, 0, os.SEEK_DATA)
+        os.lseek(descriptor, here, os.SEEK_SET)  # the log's own buffer counts on it
+    except OSError:  # no data, or no file
+        return known
+    if kept <= known:
+        return known
+    position = log.tell()
+    log.seek(kept)
+    log.readline()
+    known = log.tell()
+    log.seek(position)
+    return known
+
+
+def _tail_start(log: BinaryIO, lines: int, first: int) -> int:
+    """Where the last lines begin, of those from ``first`` on."""
     position = end = log.seek(0, 2)
     if lines == 0:
         return end
     wanted = lines
-    while position > 0:
-        start = max(0, position - READ_BYTES)
+    while position > first:
+        start = max(first, position - READ_BYTES)
         log.seek(start)
         block = log.read(position - start)
         if position == end and not block.endswith(b"\n"):
@@ -77,7 +100,7 @@ def _tail_start(log: BinaryIO, lines: int) -> int:
                 return start + found + 1
             wanted -= 1
         position = start
-    return 0
+    return first
 
 
 def _since_start(log: BinaryIO, times: Times, since: float) -> int:
