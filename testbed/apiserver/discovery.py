@@ -9,13 +9,14 @@ from functools import cache
 
 from testbed.apiserver.access import review_resources
 from testbed.apiserver.subresources import SUBRESOURCES, Subresource
-from testbed.cluster.kinds import KINDS, Kind
+from testbed.cluster.kinds import ABSENT_KINDS, KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.versions import OTHER_VERSIONS
 
 # The version of Kubernetes whose wire form the API follows.
 _MAJOR, _MINOR = "1", "32"
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_READING_VERBS = ["get", "list", "watch"]
 _SUBRESOURCE_GROUPS = {"Scale": ("autoscaling", "v1"), "Eviction": ("policy", "v1")}
 
 
@@ -25,7 +26,7 @@ def discovery_documents() -> dict[str, JsonObject]:
     # A group's stored versions come first: its newest is what a client should use. Groups whose versions are all old
     # ones come last, so that a short name means the present kind.
     resources: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
-    for kind in KINDS:
+    for kind in (*KINDS, *ABSENT_KINDS):
         resources[kind.group, kind.version] += _resources(kind)
     for reviewed, review in review_resources():
         resources[reviewed].append(review)
@@ -49,13 +50,6 @@ def discovery_documents() -> dict[str, JsonObject]:
             "versions": [version for group, version in resources if not group],
             "serverAddressByClientCIDRs": [],
         },
-    }
-    # There are none, and kubectl asks for them to tell a kind that is misspelt from one that is yet to come.
-    documents["/apis/apiextensions.k8s.io/v1/customresourcedefinitions"] = {
-        "kind": "CustomResourceDefinitionList",
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "metadata": {"resourceVersion": "0"},
-        "items": [],
     }
     groups: dict[str, list[str]] = defaultdict(list)
     for (group, version), listed in resources.items():
@@ -85,7 +79,7 @@ def _resources(kind: Kind) -> list[JsonObject]:
         "singularName": kind.name.lower(),
         "namespaced": kind.namespaced,
         "kind": kind.name,
-        "verbs": _VERBS,
+        "verbs": _READING_VERBS if kind in ABSENT_KINDS else _VERBS,
         "shortNames": list(kind.short_names),
         **({"categories": ["all"]} if kind.in_all else {}),
     }

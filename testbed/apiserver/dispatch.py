@@ -18,6 +18,7 @@ from testbed.apiserver.paths import Target, not_found, parse_path
 from testbed.apiserver.subresources import SUBRESOURCES
 from testbed.apiserver.watching import watch
 from testbed.apiserver.writing import Writer
+from testbed.cluster.kinds import ABSENT_KINDS
 from testbed.cluster.status import MethodNotAllowed
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def _answer_health(exchange: Exchange, path: str) -> None:
 
 
 def _resource(exchange: Exchange, server: ApiServer, target: Target) -> None:
+    if target.kind in ABSENT_KINDS and exchange.method in ("POST", "PUT", "PATCH"):
+        raise MethodNotAllowed(f"the testbed keeps no {target.kind.plural}: nothing would act on them (docs/api.md)")
     if target.subresource is not None:
         _subresource(exchange, server, target)
     elif target.name is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed.apiserver.exchange import JSON, Exchange, encode
 from testbed.apiserver.protobuf import field, text
-from testbed.cluster.kinds import KINDS, Kind
+from testbed.cluster.kinds import ABSENT_KINDS, KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.schemas import definition_names, definitions
 from testbed.cluster.versions import OTHER_VERSIONS
@@ -53,7 +53,7 @@ def _json_document() -> bytes:
 def document() -> JsonObject:
     """The document (Swagger 2.0): the definitions of all kinds, and of their operations what clients look for."""
     names = definition_names()
-    wanted = [names[kind.group, kind.version, kind.name] for kind in KINDS]
+    wanted = [names[kind.group, kind.version, kind.name] for kind in (*KINDS, *ABSENT_KINDS)]
     return {
         "swagger": "2.0",
         "info": INFO,
@@ -74,7 +74,10 @@ def referenced(names: Iterable[str], plain: Callable[[JsonObject], JsonObject], 
 
 
 def _paths() -> JsonObject:
-    paths = {_object_path(kind): {"patch": _patch_operation(kind.group, kind.version, kind.name)} for kind in KINDS}
+    paths = {
+        _object_path(kind): {"patch": _patch_operation(kind.group, kind.version, kind.name)}
+        for kind in (*KINDS, *ABSENT_KINDS)
+    }
     for other in OTHER_VERSIONS:
         named = replace(other.kind, group=other.group, version=other.version)
         paths[_object_path(named)] = {"patch": _patch_operation(other.group, other.version, other.kind.name)}

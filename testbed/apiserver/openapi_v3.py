@@ -15,7 +15,7 @@ from typing import Any
 from testbed.apiserver.exchange import JSON, Exchange, encode
 from testbed.apiserver.openapi import INFO, PATCH_MEDIA, PATCH_PARAMETERS, referenced
 from testbed.apiserver.paths import not_found
-from testbed.cluster.kinds import KINDS, Kind
+from testbed.cluster.kinds import ABSENT_KINDS, KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.schemas import definition_names
 from testbed.cluster.versions import OTHER_VERSIONS
@@ -59,7 +59,7 @@ def _kinds() -> dict[str, list[Kind]]:
     """The kinds of each document, by the path of their group and version; old versions have no schema any more."""
     found: dict[str, list[Kind]] = {}
     others = (replace(other.kind, group=other.group, version=other.version) for other in OTHER_VERSIONS)
-    for kind in (*KINDS, *others):
+    for kind in (*KINDS, *ABSENT_KINDS, *others):
         if (kind.group, kind.version, kind.name) in definition_names():
             path = f"apis/{kind.group}/{kind.version}" if kind.group else f"api/{kind.version}"
             found.setdefault(path, []).append(kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from testbed.cluster.kinds import KINDS, Kind
+from testbed.cluster.kinds import ABSENT_KINDS, KINDS, Kind
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.status import NotFound
 from testbed.cluster.versions import OTHER_VERSIONS, OtherVersion
@@ -49,7 +49,7 @@ class Target(NamedTuple):
 
 
 _COLLECTIONS: dict[tuple[str, ...], Target] = {
-    **{(*kind.path().strip("/").split("/")[:-1], kind.plural): Target(kind) for kind in KINDS},
+    **{(*kind.path().strip("/").split("/")[:-1], kind.plural): Target(kind) for kind in (*KINDS, *ABSENT_KINDS)},
     **{("apis", o.group, o.version, o.kind.plural): Target(o.kind, version=o) for o in OTHER_VERSIONS},
 }
 

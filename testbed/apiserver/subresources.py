@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from testbed.apiserver.ephemeral_containers import answer_ephemeral_containers
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.object_status import answer_status
 from testbed.apiserver.paths import Target
@@ -49,6 +50,7 @@ _ALL: tuple[Subresource, ...] = (
     ),
     Subresource(POD, "binding", ("POST",), "Binding", ("create",), answer_binding),
     Subresource(POD, "eviction", ("POST",), "Eviction", ("create",), answer_eviction),
+    Subresource(POD, "ephemeralcontainers", _CHANGES, "Pod", _CHANGE_VERBS, answer_ephemeral_containers),
     Subresource(POD, "log", ("GET",), "Pod", ("get",), answer_log),
     Subresource(POD, "exec", ("GET", "POST"), "PodExecOptions", ("create", "get"), answer_exec),
     Subresource(POD, "attach", ("GET", "POST"), "PodAttachOptions", ("create", "get"), answer_attach),

@@ -111,6 +111,28 @@ KINDS: tuple[Kind, ...] = (
     EVENT,
 )
 
+_AUTOSCALING = "autoscaling"
+
+# Kinds of Kubernetes that nothing here would act on: there are none, and none can be made. They are served because
+# clients look for them unasked, and so that whoever tries to make one is told.
+ABSENT_KINDS: tuple[Kind, ...] = (
+    Kind("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short_names=("pv",)),
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", namespaced=True, short_names=("pvc",)),
+    Kind("", "v1", "ReplicationController", "replicationcontrollers", namespaced=True, short_names=("rc",)),
+    Kind("", "v1", "ResourceQuota", "resourcequotas", namespaced=True, short_names=("quota",)),
+    Kind("", "v1", "LimitRange", "limitranges", namespaced=True, short_names=("limits",)),
+    Kind("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True, short_names=("sa",)),
+    Kind("batch", "v1", "CronJob", "cronjobs", namespaced=True, short_names=("cj",)),
+    Kind(_AUTOSCALING, "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, short_names=("hpa",)),
+    Kind(_AUTOSCALING, "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True),
+    Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False, short_names=("sc",)),
+    Kind(
+        *("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"),
+        namespaced=False,
+        short_names=("crd",),
+    ),
+)
+
 _BY_TYPE = {(kind.api_version, kind.name): kind for kind in KINDS}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple
 
-from testbed.cluster.kinds import KINDS, NAMESPACE, POD, Kind, kind_of
+from testbed.cluster.kinds import ABSENT_KINDS, KINDS, NAMESPACE, POD, Kind, kind_of
 from testbed.cluster.namespace_lifecycle import check_accepts, check_may_go, waits_for
 from testbed.cluster.objects import DEFAULT_NAMESPACE, JsonObject, is_valid_name
 from testbed.cluster.status import AlreadyExists, BadRequest, Conflict, Expired, Invalid, NotFound, invalid
@@ -103,7 +103,7 @@ class Store:
         self._history, self._admission = history, admission
         self._lock = threading.Lock()
         self._version = 0
-        self._tables = {kind: _Table() for kind in KINDS}
+        self._tables = {kind: _Table() for kind in (*KINDS, *ABSENT_KINDS)}
 
     @property
     def resource_version(self) -> int:

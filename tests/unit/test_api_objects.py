@@ -16,7 +16,7 @@ from testbed.apiserver.protobuf import field, text
 from testbed.apiserver.protobuf_objects import INLINE, PROTOBUF, _known, protobuf_object
 from testbed.apiserver.server import ApiServer
 from testbed.cluster.admission import cluster_admission
-from testbed.cluster.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, INGRESS, NAMESPACE, POD, REPLICA_SET
+from testbed.cluster.kinds import ABSENT_KINDS, CONFIG_MAP, DEPLOYMENT, EVENT, INGRESS, NAMESPACE, POD, REPLICA_SET
 from testbed.cluster.schemas import definitions
 from testbed.cluster.status import BadRequest
 from testbed.cluster.store import FOREGROUND, Store
@@ -311,6 +311,38 @@ def test_binding_and_eviction(ask, store):
     assert ask("GET", f"{PODS}/a/eviction").code == 405
 
 
+def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
+    store.create(pod("a"))
+    path = f"{PODS}/a/ephemeralcontainers"
+
+    def added(*containers: dict[str, Any]) -> dict[str, Any]:
+        return {"spec": {"ephemeralContainers": list(containers)}}
+
+    look = {"name": "look", "image": "busybox", "targetContainerName": "main"}
+    assert ask("PATCH", f"{PODS}/a", added(look), STRATEGIC).code == 422
+    answer = ask("PATCH", path, added(look), STRATEGIC)
+    assert (answer.code, answer.body["spec"]["ephemeralContainers"]) == (200, [look])
+    again = {"name": "again", "image": "busybox"}
+    assert ask("PATCH", path, added(again), STRATEGIC).code == 200
+    names = [one["name"] for one in store.get(POD, "a")["spec"]["ephemeralContainers"]]
+    assert sorted(names) == ["again", "look"]
+    whole = store.get(POD, "a")
+    assert ask("PUT", path, {**whole, "spec": {**whole["spec"], "hostname": "other"}}).code == 200
+    assert ask("GET", path).body["spec"] == whole["spec"], "nothing else is changed"
+    for wrong, field in [
+        ({"name": "main", "image": "busybox"}, "name"),
+        ({"name": "x"}, "image"),
+        ({"name": "x", "image": "busybox", "targetContainerName": "nobody"}, "targetContainerName"),
+        ({"name": "x", "image": "busybox", "ports": [{"containerPort": 80}]}, "ports"),
+    ]:
+        answer = ask("PATCH", path, added(wrong), STRATEGIC)
+        causes = [cause["field"] for cause in answer.body["details"]["causes"]]
+        assert (answer.code, [cause.rpartition(".")[2] for cause in causes]) == (422, [field])
+    answer = ask("PATCH", path, added({"name": "look", "image": "alpine"}), STRATEGIC)
+    assert answer.code == 422 and "may not be changed" in answer.body["message"]
+    assert ask("PUT", path, {**whole, "spec": {**whole["spec"], "ephemeralContainers": []}}).code == 422
+
+
 # Checks
 
 
@@ -557,6 +589,20 @@ def _references(node):
     elif isinstance(node, list):
         for inner in node:
             yield from _references(inner)
+
+
+@pytest.mark.parametrize("kind", ABSENT_KINDS, ids=lambda kind: f"{kind.resource}.{kind.version}")
+def test_kinds_of_which_there_are_none(ask, kind):
+    path = kind.path("default" if kind.namespaced else None)
+    listed = ask("GET", path)
+    assert (listed.code, listed.body["kind"], listed.body["items"]) == (200, f"{kind.name}List", [])
+    table = ask("GET", path, Accept="application/json;as=Table;g=meta.k8s.io;v=v1").body
+    assert table["rows"] == []
+    watched = ask("GET", f"{path}?watch=1&timeoutSeconds=0&sendInitialEvents=true&allowWatchBookmarks=true")
+    assert (watched.code, watched.body["type"]) == (200, "BOOKMARK")
+    assert ask("GET", f"{path}/a").code == ask("DELETE", f"{path}/a").code == 404
+    made = ask("POST", path, {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "a"}})
+    assert made.code == 405 and made.body["message"].startswith(f"the testbed keeps no {kind.plural}")
 
 
 # Protocol buffers

@@ -238,6 +238,17 @@ def test_what_is_wrong_is_said_field_by_field(kubectl, tmp_path):
     assert "imagee" in kubectl.refused("create", "-f", str(path))
 
 
+def test_what_is_not_kept_is_said(kubectl, web):
+    assert "No resources found" in kubectl.run("get", "pvc,hpa").stderr
+    assert "keeps no serviceaccounts" in kubectl.refused("create", "serviceaccount", "robot")
+    assert "keeps no horizontalpodautoscalers" in kubectl.refused("autoscale", "deployment/web", "--max=3")
+    assert "no roles of rbac.authorization.k8s.io" in kubectl.refused(
+        "create", "role", "r", "--verb=get", "--resource=po"
+    )
+    # It looks at kinds of which there are none.
+    assert '"ReplicationControllerList"' in kubectl("cluster-info", "dump", "--namespaces=default")
+
+
 def test_trying_changes_nothing(kubectl, web, store):
     before = store.resource_version
     assert "(server dry run)" in kubectl("apply", "-f", web, "--dry-run=server")

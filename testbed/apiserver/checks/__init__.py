@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from testbed.apiserver.checks.configuration import configuration_problems
 from testbed.apiserver.checks.metadata import metadata_problems
 from testbed.apiserver.checks.pods import pod_change_problems, pod_problems
-from testbed.apiserver.checks.services import service_problems
+from testbed.apiserver.checks.services import service_change_problems, service_problems
 from testbed.apiserver.checks.words import Problem
 from testbed.apiserver.checks.workloads import workload_change_problems, workload_problems
 from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
@@ -35,6 +35,8 @@ def change_problems(kind: Kind, new: JsonObject, old: JsonObject) -> Iterator[Pr
     """What of an object cannot be changed once it is there."""
     if kind is POD:
         yield from pod_change_problems(new, old)
+    elif kind is SERVICE:
+        yield from service_change_problems(new, old)
     yield from workload_change_problems(kind, new, old)
 
 

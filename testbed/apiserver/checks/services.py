@@ -61,6 +61,14 @@ def service_problems(wire: JsonObject) -> Iterator[Problem]:
         seen.add(known)
 
 
+def service_change_problems(new: JsonObject, old: JsonObject) -> Iterator[Problem]:
+    """What of it cannot be changed: its address, as long as it has one."""
+    now, before = new.get("spec") or {}, old.get("spec") or {}
+    wanted, had = now.get("clusterIP"), before.get("clusterIP")
+    if had and wanted and wanted != had and "ExternalName" not in (now.get("type"), before.get("type")):
+        yield "spec.clusterIPs[0]", invalid_value([wanted], "may not change once set")
+
+
 def _port_problems(port: JsonObject, at: str, needs_name: bool) -> Iterator[Problem]:
     name, number, target = port.get("name"), port.get("port"), port.get("targetPort")
     if needs_name and not name:

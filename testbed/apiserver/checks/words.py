@@ -57,4 +57,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values()):
         pairs = ", ".join(f"{_shown(name)}:{_shown(text)}" for name, text in sorted(value.items()))
         return f"map[string]string{{{pairs}}}"
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return f"[]string{{{', '.join(map(_shown, value))}}}"
     return json.dumps(value, ensure_ascii=False)

@@ -35,10 +35,11 @@ def wanted_pod(server: ApiServer, target: Target) -> JsonObject:
 def wanted_container(exchange: Exchange, pod: JsonObject) -> str:
     """The container that the query names, or the pod's annotation; else the only one. Raises BadRequest."""
     name = pod["metadata"]["name"]
-    main, init = ([one["name"] for one in pod["spec"].get(key, ())] for key in ("containers", "initContainers"))
+    parts = ("containers", "initContainers", "ephemeralContainers")
+    main, init, ephemeral = ([one["name"] for one in pod["spec"].get(key, ())] for key in parts)
     wanted = exchange.query.text("container") or pod["metadata"].get("annotations", {}).get(DEFAULT_CONTAINER)
     if wanted:
-        if wanted not in main + init:
+        if wanted not in main + init + ephemeral:
             raise BadRequest(f"container {wanted} is not valid for pod {name}")
         return str(wanted)
     if len(main) == 1:
