@@ -64,7 +64,7 @@ def _problems(pod: JsonObject, old: JsonObject) -> Iterator[Problem]:
         return
     spec, before = pod["spec"], old["spec"].get("ephemeralContainers") or []
     listed: Sequence[JsonObject] = spec["ephemeralContainers"]
-    if listed[: len(before)] != before:
+    if any(container not in listed for container in before):
         yield at, forbidden("existing ephemeral containers may not be changed or removed")
     others = {one["name"] for part in ("containers", "initContainers") for one in spec.get(part) or ()}
     names = set(others)

@@ -79,6 +79,8 @@ class Program:
     stdin: Stdin = ""
     terminal: bool = False
     groups: Sequence[str] = ()
+    target: str = ""
+    """The container whose processes it sees, instead of its own alone."""
 
 
 @dataclass
@@ -239,10 +241,14 @@ class Containers:
                 "processes": place.processes,
                 "console": console.path if console is not None else "",
                 "terminal": program.terminal,
+                "target": self._running_pid(key, program.target),
                 "groups": list(program.groups),
             },
             answered,
         )
+
+    def _running_pid(self, key: str, container: str) -> int | None:
+        return self._containers[key, container].process.pid if self.is_running(key, container) else None
 
     def execute(
         self, key: str, name: str, argv: Sequence[str], output: Path, started: Started, ended: Callable[[int], None]

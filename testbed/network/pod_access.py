@@ -124,14 +124,14 @@ class RunningPods:
     def _container(self, namespace: str, pod: str, container: str) -> JsonObject:
         """A container's part of the pod's specification. Raises NotFound."""
         spec = self._store.get(POD, pod, namespace)["spec"]
-        for one in _all(spec, "containers", "initContainers"):
+        for one in _all(spec, "containers", "initContainers", "ephemeralContainers"):
             if one["name"] == container:
                 return one
         raise NotFound(f"container {container} is not valid for pod {pod}")
 
     def _waiting_reason(self, namespace: str, pod: str, container: str) -> str:
         status = self._store.get(POD, pod, namespace).get("status") or {}
-        for one in _all(status, "containerStatuses", "initContainerStatuses"):
+        for one in _all(status, "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
             if one["name"] == container and (waiting := (one.get("state") or {}).get("waiting")):
                 return str(waiting.get("reason", ""))
         return "ContainerCreating"

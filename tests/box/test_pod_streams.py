@@ -61,6 +61,7 @@ def _pods_are_reached_by_kubectl():
         _programs_run_where_the_container_does(testbed)
         _terminals_are_the_programs_own(testbed)
         _a_containers_own_terminal_and_input(testbed)
+        _a_container_that_is_added_sees_another_ones_processes(testbed)
         _what_a_client_leaves_behind_ends(testbed)
         _refusals(testbed)
         _ports_of_localhost_and_what_is_logged_of_it(testbed)
@@ -149,6 +150,14 @@ def _a_containers_own_terminal_and_input(testbed: Testbed) -> None:
     os.close(ours)
     done = kubectl(testbed, "run", "filter", "-i", "--restart=Never", "--image=busybox", "--", "wc", "-c", input=LARGE)
     assert done.stdout.split() == [b"%d" % len(LARGE)], done
+
+
+def _a_container_that_is_added_sees_another_ones_processes(testbed: Testbed) -> None:
+    """What kubectl debug --target writes (Debian's kubectl 1.20 does so in a form that is no more)."""
+    look = {"name": "look", "image": "busybox", "targetContainerName": "main", "command": ["sh", "-c"]}
+    look["args"] = ["cat /proc/1/comm; hostname"]
+    testbed.store.patch(POD, "talker", {"spec": {"ephemeralContainers": [look]}})
+    wait_until(lambda: kubectl(testbed, "logs", "talker", "-c", "look").stdout == b"python3\ntalker\n")
 
 
 def _what_a_client_leaves_behind_ends(testbed: Testbed) -> None:

@@ -315,7 +315,7 @@ def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
     store.create(pod("a"))
     path = f"{PODS}/a/ephemeralcontainers"
 
-    def added(*containers: dict[str, Any]) -> dict[str, Any]:
+    def added(*containers):
         return {"spec": {"ephemeralContainers": list(containers)}}
 
     look = {"name": "look", "image": "busybox", "targetContainerName": "main"}
@@ -329,7 +329,7 @@ def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
     whole = store.get(POD, "a")
     assert ask("PUT", path, {**whole, "spec": {**whole["spec"], "hostname": "other"}}).code == 200
     assert ask("GET", path).body["spec"] == whole["spec"], "nothing else is changed"
-    for wrong, field in [
+    for wrong, name in [
         ({"name": "main", "image": "busybox"}, "name"),
         ({"name": "x"}, "image"),
         ({"name": "x", "image": "busybox", "targetContainerName": "nobody"}, "targetContainerName"),
@@ -337,7 +337,7 @@ def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
     ]:
         answer = ask("PATCH", path, added(wrong), STRATEGIC)
         causes = [cause["field"] for cause in answer.body["details"]["causes"]]
-        assert (answer.code, [cause.rpartition(".")[2] for cause in causes]) == (422, [field])
+        assert (answer.code, [cause.rpartition(".")[2] for cause in causes]) == (422, [name])
     answer = ask("PATCH", path, added({"name": "look", "image": "alpine"}), STRATEGIC)
     assert answer.code == 422 and "may not be changed" in answer.body["message"]
     assert ask("PUT", path, {**whole, "spec": {**whole["spec"], "ephemeralContainers": []}}).code == 422

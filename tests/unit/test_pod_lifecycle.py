@@ -11,6 +11,7 @@ from testbed.network.pods.lifecycle import (
     Running,
     Waiting,
     container_runs,
+    ephemeral_runs,
     next_steps,
     phase_of,
     terminated,
@@ -78,6 +79,25 @@ def test_sidecars_start_before_the_others_and_end_after_them() -> None:
     ended(runs[0], -15, 6, "Never")
     assert next_steps(runs, 100).start == (), "nobody needs it any more"
     assert phase_of(runs, "Never") == "Succeeded"
+
+
+def test_an_ephemeral_container_waits_for_nobody_and_runs_once() -> None:
+    pod_spec = spec("web", init=("stuck",), ephemeralContainers=[{"name": "look"}])
+    runs = container_runs(pod_spec)
+    assert {run.name for run in next_steps(runs, 0).start} == {"stuck", "look"}
+    look = runs[-1]
+    assert ephemeral_runs(pod_spec, {run.name for run in runs}) == []
+    for run in runs:
+        started(run)
+    ended(runs[0], 0, 1)
+    assert [run.name for run in runs if not run.ready] == ["stuck"]
+    ended(look, 1, 2)
+    assert names(next_steps(runs, 100).start) == [], "whatever the restart policy"
+    status = pod_status({"metadata": {}, "spec": pod_spec}, runs, start_s=0, now_s=2, ready=True)
+    assert status["phase"] == "Running"
+    assert [one["name"] for one in status["ephemeralContainerStatuses"]] == ["look"]
+    assert [one["name"] for one in status["initContainerStatuses"]] == ["stuck"]
+    assert all(condition["status"] == "True" for condition in status["conditions"]), "it counts for nothing"
 
 
 def test_the_wait_before_a_restart_doubles_and_is_forgotten_after_ten_minutes() -> None:

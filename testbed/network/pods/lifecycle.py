@@ -6,13 +6,13 @@ https://kubernetes.io/docs/concepts/workloads/pods/init-containers/ and .../side
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from testbed.cluster.objects import JsonObject
 
-Role = Literal["init", "sidecar", "main"]
+Role = Literal["init", "sidecar", "main", "ephemeral"]
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 # Kubernetes waits 10 s before the second restart, twice as long before each further one, and 5 min at most. Programs
@@ -140,6 +140,8 @@ class ContainerRun:
             return True
         if self.role == "init":
             return exit_code != 0 and policy != "Never"
+        if self.role == "ephemeral":
+            return False
         return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
@@ -161,7 +163,13 @@ def container_runs(spec: JsonObject, backoff_base_s: float = BACKOFF_BASE_S) -> 
     waiting = Waiting(POD_INITIALIZING if runs else CONTAINER_CREATING)
     for container in spec.get("containers") or ():
         runs.append(ContainerRun(container["name"], "main", container, Backoff(backoff_base_s), waiting))
-    return runs
+    return [*runs, *ephemeral_runs(spec, {run.name for run in runs})]
+
+
+def ephemeral_runs(spec: JsonObject, known: Container[str]) -> list[ContainerRun]:
+    """The ephemeral containers (those of ``kubectl debug``) of a pod's ``spec`` whose names are not known yet."""
+    added = [container for container in spec.get("ephemeralContainers") or () if container["name"] not in known]
+    return [ContainerRun(container["name"], "ephemeral", container) for container in added]
 
 
 def next_steps(runs: Sequence[ContainerRun], now: float) -> Steps:
@@ -184,8 +192,11 @@ def next_steps(runs: Sequence[ContainerRun], now: float) -> Steps:
 
 
 def _allowed(runs: Sequence[ContainerRun]) -> Iterator[ContainerRun]:
-    """The containers that may run now."""
+    """The containers that may run now. Ephemeral ones wait for nobody: one may want to see why another does not end."""
+    yield from (run for run in runs if run.role == "ephemeral")
     for run in runs:
+        if run.role == "ephemeral":
+            continue
         yield run
         if run.role == "init" and not _has_succeeded(run):
             return
@@ -206,7 +217,7 @@ def is_initialized(runs: Sequence[ContainerRun]) -> bool:
     return all(
         _has_succeeded(run) if run.role == "init" else run.started or _mains_begun(runs)
         for run in runs
-        if run.role != "main"
+        if run.role in ("init", "sidecar")
     )
 
 

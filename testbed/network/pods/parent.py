@@ -178,8 +178,8 @@ class Parent:
             finally:
                 os.close(pod)
             if processes:
-                linux.unshare(linux.CLONE_NEWNS | (linux.CLONE_NEWPID if processes == "container" else 0))
-                self._first = processes != "node"
+                linux.unshare(linux.CLONE_NEWNS)
+                self._enter_processes(processes, message.get("target"))
             if in_first_layer:
                 self._untouched.discard(message["sandbox"])
             elif processes:
@@ -206,6 +206,18 @@ class Parent:
             os.close(log)
             if console is not None:
                 os.close(console)
+
+    def _enter_processes(self, processes: str, target: int | None) -> None:
+        """What is started next sees these processes: its own, or those of a container that runs (``target``)."""
+        if processes == "container" and target in self._children:
+            container = os.pidfd_open(target)
+            try:
+                linux.setns(container, linux.CLONE_NEWPID)
+            finally:
+                os.close(container)
+        elif processes == "container":
+            linux.unshare(linux.CLONE_NEWPID)
+        self._first = processes != "node"
 
     def _enter_network(self, name: str) -> None:
         fd = os.open(f"/proc/{self._testbed}/root/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -30,6 +30,7 @@ from testbed.network.pods.lifecycle import (
     Running,
     Terminated,
     container_runs,
+    ephemeral_runs,
     next_steps,
     terminated,
 )
@@ -183,7 +184,7 @@ class PodRunner:
             return
         self.stage = "new"
         for run in self.runs:
-            if not run.under_way and (not run.is_done or run.role != "main"):
+            if run.role != "ephemeral" and not run.under_way and (not run.is_done or run.role != "main"):
                 run.due = 0.0
         self._tools.touched(self)
 
@@ -243,7 +244,14 @@ class PodRunner:
             environment.setdefault("TERM", "xterm")
         stdin: Stdin = ("once" if spec.get("stdinOnce") else "always") if spec.get("stdin") else ""
         program = Program(
-            argv, environment, str(spec.get("workingDir") or "/"), mounts, stdin, terminal, group.entrances
+            argv,
+            environment,
+            str(spec.get("workingDir") or "/"),
+            mounts,
+            stdin,
+            terminal,
+            group.entrances,
+            str(spec.get("targetContainerName") or ""),
         )
         tools.containers.run(
             self.key,
@@ -422,6 +430,7 @@ class PodRunner:
             self._tools.touched(self)  # others say whether they are open
         if before["spec"] == pod["spec"]:
             return
+        self.runs += ephemeral_runs(pod["spec"], {run.name for run in self.runs})
         specs = {
             container["name"]: container
             for container in (*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ()))

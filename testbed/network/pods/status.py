@@ -35,8 +35,10 @@ def pod_status(
         "startTime": timestamp(start_s),
         "qosClass": qos_class(pod["spec"]),
         "conditions": _conditions(pod, runs, phase, ready, timestamp(now_s)),
-        "initContainerStatuses": [_container_status(pod, run) for run in runs if run.role != "main"] or None,
+        "initContainerStatuses": [_container_status(pod, run) for run in runs if run.role in ("init", "sidecar")]
+        or None,
         "containerStatuses": [_container_status(pod, run) for run in runs if run.role == "main"],
+        "ephemeralContainerStatuses": [_container_status(pod, run) for run in runs if run.role == "ephemeral"] or None,
     }
 
 
@@ -118,7 +120,7 @@ def _conditions(
     pod: JsonObject, runs: Sequence[ContainerRun], phase: str, ready_to_start: bool, now: str
 ) -> list[JsonObject]:
     """The pod's conditions; the time of one changes only with its status. Those of others stay."""
-    unready = [run.name for run in runs if run.role != "init" and not run.ready]
+    unready = [run.name for run in runs if run.role in ("main", "sidecar") and not run.ready]
     present = {condition["type"]: condition for condition in (pod.get("status") or {}).get("conditions") or ()}
     gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or ()]
     open_gates = all((present.get(gate) or {}).get("status") == "True" for gate in gates)

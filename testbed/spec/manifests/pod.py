@@ -37,6 +37,7 @@ _SPEC_FIELDS: Fields = {
     **dict.fromkeys(("nodeName", "nodeSelector", "tolerations", "hostNetwork", "hostname", "subdomain")),
     **dict.fromkeys(("hostAliases", "dnsPolicy", "dnsConfig", "restartPolicy", "terminationGracePeriodSeconds")),
     **dict.fromkeys(("readinessGates", "enableServiceLinks", "serviceAccountName", "schedulerName")),
+    **dict.fromkeys(("shareProcessNamespace", "hostPID")),
     "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": None}},
     "containers": _CONTAINER_FIELDS,
     "initContainers": {**_CONTAINER_FIELDS, "restartPolicy": None},
