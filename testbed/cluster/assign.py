@@ -71,18 +71,23 @@ class AssignmentError(TestbedError):
 
 
 def assign(
-    nodes: Sequence[EdgeNode], config: NetworkConfig, node_cidr_mask_size: int, manifests: Iterable[JsonObject]
+    nodes: Sequence[EdgeNode],
+    config: NetworkConfig,
+    node_cidr_mask_size: int,
+    manifests: Iterable[JsonObject],
+    living: bool = False,
 ) -> tuple[JsonObject, ...]:
     """All objects of a new cluster, sorted by kind (as in :data:`testbed.cluster.kinds.KINDS`), namespace and name.
 
     Nodes get their pod CIDRs in the natural order of their names, whatever order they are given in. ``manifests`` (left
     unchanged) may be of every kind that the API serves, but for Nodes: Pods are placed, workloads are
     expanded into Pods, Services are given what they need, and those with a selector their EndpointSlices, in which no
-    endpoint is ready yet. Raises AssignmentError with every problem at once.
+    endpoint is ready yet. A ``living`` cluster's loops make what has to wait for something else: all pods but the first
+    of a StatefulSet whose pods start in order. Raises AssignmentError with every problem at once.
     """
     problems: list[AssignmentProblem] = []
     node_objects = _assign_nodes(nodes, config, node_cidr_mask_size, problems)
-    expansion = Expansion(PodLedger(node_objects), config, node_objects)
+    expansion = Expansion(PodLedger(node_objects), config, node_objects, living)
     if node_objects or not nodes:  # without pod CIDRs every pod would only repeat the nodes' problem
         expansion.add(manifests)
         problems += (

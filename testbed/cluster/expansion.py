@@ -23,7 +23,7 @@ from testbed.cluster.replica_sets import replicas_of
 from testbed.cluster.revisions import revision_object
 from testbed.cluster.service_allocation import ServiceAllocator
 from testbed.cluster.services import SERVICE_NAME_LABEL, selector_of
-from testbed.cluster.stateful_sets import first_ordinal, stateful_pod
+from testbed.cluster.stateful_sets import first_ordinal, is_ordered, stateful_pod
 from testbed.cluster.status import BadRequest
 from testbed.cluster.values import NetworkConfig
 from testbed.cluster.workload_rules import WORKLOADS, set_workload_defaults, workload_problems
@@ -41,11 +41,14 @@ class Refusal(NamedTuple):
 class Expansion:
     """Takes manifests and collects the complete ``objects``, and what is ``refused``, by the manifests' order.
 
-    All pods of a StatefulSet are there at once: the cluster is planned as it is after it has come up.
+    All pods of a StatefulSet are there at once: the cluster is planned as it is after it has come up, because what is
+    measured must be the same whatever the pods take to start. In a ``living`` one the loops start them in order.
     """
 
-    def __init__(self, ledger: PodLedger, config: NetworkConfig, nodes: Sequence[JsonObject]) -> None:
-        self._ledger, self._allocator, self._nodes = ledger, ServiceAllocator(config), nodes
+    def __init__(
+        self, ledger: PodLedger, config: NetworkConfig, nodes: Sequence[JsonObject], living: bool = False
+    ) -> None:
+        self._ledger, self._allocator, self._nodes, self._living = ledger, ServiceAllocator(config), nodes, living
         self._seen: set[tuple[str, str, str]] = set()
         self._pods = PodIndex()
         self._services: list[tuple[int, JsonObject]] = []
@@ -99,8 +102,10 @@ class Expansion:
             case "StatefulSet":
                 revision = revision_object(workload, 1)
                 self.objects.append(revision)
-                first = first_ordinal(workload)
-                ordinals = range(first, first + replicas_of(workload))
+                first, count = first_ordinal(workload), replicas_of(workload)
+                if self._living and is_ordered(workload):
+                    count = min(count, 1)
+                ordinals = range(first, first + count)
                 return [stateful_pod(workload, revision, ordinal) for ordinal in ordinals]
             case "DaemonSet":
                 self.objects.append(revision_object(workload, 1))

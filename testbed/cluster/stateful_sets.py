@@ -74,13 +74,18 @@ def is_rolling(stateful_set: JsonObject) -> bool:
     return bool(strategy.get("type", "RollingUpdate") == "RollingUpdate")
 
 
+def is_ordered(stateful_set: JsonObject) -> bool:
+    """Whether its pods come and go one after the other, each when the one before is ready."""
+    return bool(stateful_set["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady")
+
+
 def next_step(
     stateful_set: JsonObject, current: JsonObject, update: JsonObject, pods: Iterable[JsonObject], now_s: float
 ) -> Step:
     """What is to be done now. ``current`` and ``update`` are the revisions before and of the template as it is;
     ``pods`` are the StatefulSet's."""
-    name, spec = object_name(stateful_set), stateful_set["spec"]
-    ordered = spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+    name = object_name(stateful_set)
+    ordered = is_ordered(stateful_set)
     first, wanted, quiet_s = first_ordinal(stateful_set), replicas_of(stateful_set), min_ready_s(stateful_set)
     by_ordinal = {ordinal: pod for pod in pods if (ordinal := ordinal_of(name, object_name(pod))) is not None}
     span = range(first, first + wanted)

@@ -24,7 +24,8 @@ class CheckedExperiment:
     """An experiment in which everything that can be known before building is in order.
 
     ``shaping`` maps link roles to values. ``text`` is the experiment as YAML: the file as it was read or, with
-    ``overrides``, written anew with them applied, so that reading it again gives the same experiment.
+    ``overrides``, written anew with them applied, so that reading it again gives the same experiment. A ``living``
+    cluster is kept for people, who see its workloads come up as in Kubernetes.
     """
 
     experiment: Experiment
@@ -34,6 +35,7 @@ class CheckedExperiment:
     text: str = field(repr=False)
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    living: bool = False
 
     @property
     def pod_count(self) -> int:
@@ -69,7 +71,9 @@ class CheckedExperiment:
         """
         experiment = self.experiment
         proxy = experiment.proxies[0]
-        return make_objects(self.fabric(build), experiment.network, mode, self.manifests, build.generate, proxy)
+        return make_objects(
+            self.fabric(build), experiment.network, mode, self.manifests, build.generate, proxy, self.living
+        )
 
 
 def make_fabric(topology: Topology, build: Build, shaping: dict[str, Shaping]) -> Fabric:
@@ -89,9 +93,13 @@ def make_objects(
     manifests: Sequence[Manifest],
     generate: Generate | None = None,
     proxy: ProxyName = "openflow",
+    living: bool = False,
 ) -> tuple[JsonObject, ...]:
-    """A cluster on a fabric. Raises :class:`testbed.cluster.assign.AssignmentError`; the ``index`` of a problem is that
-    of the manifest, and beyond the manifests' that of what the experiment adds to them."""
+    """A cluster on a fabric; ``living`` as for :func:`testbed.cluster.assign.assign`.
+
+    Raises :class:`testbed.cluster.assign.AssignmentError`; the ``index`` of a problem is that of the manifest, and
+    beyond the manifests' that of what the experiment adds to them.
+    """
     nodes = [
         EdgeNode(element.name, fabric.address(element.name).ip, location=element.location)
         for element in fabric.of_kind("node")
@@ -100,14 +108,14 @@ def make_objects(
     wanted = [manifest.object for manifest in manifests]
     if wants_dns(network, manifests):
         wanted += dns_addon(config.service_cidr)
-    objects = assign(nodes, config, network.nodeCIDRMaskSize, wanted)
+    objects = assign(nodes, config, network.nodeCIDRMaskSize, wanted, living)
     if generate is None:
         return objects
     pods = filler_pods([wire for wire in objects if wire["kind"] == "Pod"])
     wanted += filler_services(generate)
     wanted += filler_slices(generate, pods)
     # Once more, since Services are given addresses together; pods do not depend on them.
-    return assign(nodes, config, network.nodeCIDRMaskSize, wanted)
+    return assign(nodes, config, network.nodeCIDRMaskSize, wanted, living)
 
 
 def wants_dns(network: Network, manifests: Sequence[Manifest]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from testbed.errors import InputError, Problem
@@ -43,7 +44,7 @@ def load_topology_argument(
 
     The file is an experiment, of which everything but ``topology`` may be left out. ``overrides`` are ``--set`` values.
     A ``living`` cluster gets its Services later, and therefore a DNS server from the start where ``network.dns`` is
-    ``auto``. Raises InputError.
+    ``auto``; and it starts StatefulSets in their order. Raises InputError.
     """
     added = tuple(Path(name) for name in manifests)
     if _is_file_name(text):
@@ -56,9 +57,12 @@ def load_topology_argument(
                 document = document.with_value((field,), value, document.file)
         document, found = apply_overrides(document, overrides)
         text = _text_with(document, file, overrides) if overrides else source
-        return check(_with_dns(document, living), problems + found, file, text, tuple(overrides), added)
-    document, found = apply_overrides(_topology_document(text), overrides)
-    return check(_with_dns(document, living), found, Path(text.partition(",")[0]), text, tuple(overrides), added)
+        checked = check(_with_dns(document, living), problems + found, file, text, tuple(overrides), added)
+    else:
+        document, found = apply_overrides(_topology_document(text), overrides)
+        file = Path(text.partition(",")[0])
+        checked = check(_with_dns(document, living), found, file, text, tuple(overrides), added)
+    return replace(checked, living=living)
 
 
 def _with_dns(document: Document, living: bool) -> Document:

@@ -21,9 +21,18 @@ SETTLE_S = 20.0
 class Cluster:
     """A store with its loops, and with a kubelet when told so."""
 
-    def __init__(self, manifests=(), nodes=3, node_cidr_mask_size=24, history=8192, settings=None, clock=time.time):
+    def __init__(
+        self,
+        manifests=(),
+        nodes=3,
+        node_cidr_mask_size=24,
+        history=8192,
+        settings=None,
+        clock=time.time,
+        living=False,
+    ):
         self.store = Store(history, cluster_admission(CONFIG))
-        for wire in assign(edge_nodes(nodes), CONFIG, node_cidr_mask_size, manifests):
+        for wire in assign(edge_nodes(nodes), CONFIG, node_cidr_mask_size, manifests, living):
             self.store.create(wire)
         self.loops = Loops(self.store, settings, clock)
 

@@ -46,9 +46,12 @@ def wait_for(cluster, happened):
 # StatefulSets
 
 
-def test_a_stateful_sets_pods_come_and_go_one_by_one_in_order():
-    with Cluster() as cluster:
-        cluster.store.create(stateful_set("db", 3))
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_stateful_sets_pods_come_and_go_one_by_one_in_order(planned):
+    manifest = stateful_set("db", 3)
+    with Cluster([manifest, service("db")] if planned else [], living=True) as cluster:
+        if not planned:
+            cluster.store.create(manifest)
         seen = []
         for _ in range(3):
             cluster.settle()
@@ -67,6 +70,15 @@ def test_a_stateful_sets_pods_come_and_go_one_by_one_in_order():
         assert ("SuccessfulCreate", "create Pod db-1 in StatefulSet db successful") in cluster.events(
             STATEFUL_SET, "db"
         )
+
+
+def test_what_need_not_wait_is_there_when_a_living_cluster_starts():
+    parallel = stateful_set("queue", 3)
+    parallel["spec"]["podManagementPolicy"] = "Parallel"
+    with Cluster([parallel, stateful_set("none", 0)], living=True) as cluster:
+        assert names(cluster.pods()) == ["queue-0", "queue-1", "queue-2"]
+    with Cluster([stateful_set("db", 3)]) as cluster:  # an experiment has all it measures
+        assert names(cluster.pods()) == ["db-0", "db-1", "db-2"]
 
 
 def test_a_stateful_pod_keeps_its_name_its_host_name_its_volumes_and_so_its_dns_name():

@@ -68,7 +68,8 @@ def test_graph_takes_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_living_cluster_has_its_dns_server_unless_it_is_refused(tmp_path: Path) -> None:
     assert load_topology_argument("single_switch").experiment.network.dns == "auto"
-    assert load_topology_argument("single_switch", living=True).experiment.network.dns == "on"
+    living = load_topology_argument("single_switch", living=True)
+    assert living.experiment.network.dns == "on" and living.living
     refused = load_topology_argument("single_switch", (), ["network.dns=off"], living=True)
     assert refused.experiment.network.dns == "off"
     file = tmp_path / "lab.yaml"
