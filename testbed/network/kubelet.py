@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from testbed.cluster.events import EventRecorder
-from testbed.cluster.kinds import CONFIG_MAP, POD, SECRET, SERVICE, Kind
+from testbed.cluster.events import EventRecorder, EventType
+from testbed.cluster.kinds import CONFIG_MAP, NODE, POD, SECRET, SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
 from testbed.cluster.status import Conflict, Expired, NotFound
 from testbed.cluster.store import Event, Store, Watch
@@ -40,13 +40,14 @@ from testbed.network.pods.probes import Prober, Verdict
 from testbed.network.pods.runner import Attached, PodRunner
 from testbed.network.pods.status import failed_status
 from testbed.network.pods.volumes import referenced
+from testbed.network.supervisor import DIED, RESTARTED
 from testbed.network.wiring import Wiring
 from testbed.spec.endpoints import EndpointRef, pod_reference
 
 LOG = logging.getLogger(__name__)
 
 _FOLLOWED = (POD, CONFIG_MAP, SECRET)
-_START_S = 120.0
+_START_S, _REVIVE_EVERY_S = 120.0, 1.0
 _LONGEST_WAIT_S = 3600.0  # what is due in a million years is no number for the system
 _MOST_SERVICES = 100  # of a namespace, for the variables that Services make
 
@@ -455,8 +456,21 @@ class Kubelet:
 
     def _parent_lost(self) -> None:
         """The parent of all pods' processes has died, and all of them with it."""
-        LOG.error("the parent of the pods' processes has died; it is started again, with all pods")
-        self.containers.revive()
+        self._tell_nodes("Warning", DIED, "the parent of the pods' processes has ended, and all pods with it")
+        self._revive_parent()
+
+    def _revive_parent(self) -> None:
+        try:
+            self.containers.revive()
+        except OSError as error:
+            LOG.error("the parent of the pods' processes cannot be started again: %s", error)
+            self.at(time.monotonic() + _REVIVE_EVERY_S, self._revive_parent)
+        else:
+            self._tell_nodes("Normal", RESTARTED, "the parent of the pods' processes was started again")
+
+    def _tell_nodes(self, event_type: EventType, reason: str, message: str) -> None:
+        for node in self._store.list(NODE).items:
+            self.events.record(node, event_type, reason, message)
 
     # -- pods that go --------------------------------------------------------------------------------------------
 

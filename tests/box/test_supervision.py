@@ -201,13 +201,43 @@ def each_component_is_mended() -> None:
         assert across.longest_gap_s() == 0
         took["Service proxy"] = f"restarted in {restart_s:.3f} s, {back}, {len(answers)} requests answered"
 
-        # One that is stopped on purpose has not died.
         testbed.set_proxy("openflow")
+        took["all at once, twice"] = everything_is_mended(testbed, switch)
+
+        # One that is stopped on purpose has not died.
         testbed.proxy.stop()
         testbed.wait_settled()
         assert sorted(events_of(testbed, "the Service proxy")) == [DIED, RESTARTED]
     for name, text in took.items():
         print(f"{name}: {text}")
+
+
+def everything_is_mended(testbed: Testbed, switch: VSwitch) -> str:
+    """Several die at once, and again as soon as they are back; what needs none of them goes on."""
+    began = time.monotonic()
+    names = {"the controller", "ovs-vswitchd of n2", "the parent of the pods' processes"}
+    nodes = Pinging(testbed, "node/n1", "node/n2")
+    nodes.wait_answers(5)
+    for _ in range(2):
+        parent = testbed.containers.parent_pid
+        assert parent is not None
+        with testbed.store.watch(EVENT) as watch:
+            for pid in (testbed.controller.pid, _pid(switch, DAEMON_PID_FILE), parent):
+                os.kill(pid, signal.SIGKILL)
+            told: set[tuple[str, str]] = set()
+            deadline = time.monotonic() + _RESTART_S
+            while not told >= {(name, reason) for name in names for reason in (DIED, RESTARTED)}:
+                events = watch.next(max(0.0, deadline - time.monotonic()))
+                assert events, told
+                said = [(event.object["message"], event.object["reason"]) for event in events]
+                told |= {(name, reason) for text, reason in said for name in names if text.startswith(name)}
+    testbed.wait_pods_ready()
+    testbed.wait_settled()
+    across = Pinging(testbed, "client", "web")
+    across.wait_answers(3)
+    across.longest_gap_s()
+    assert nodes.longest_gap_s() == 0
+    return f"everything works again {time.monotonic() - began:.2f} s after the first death"
 
 
 def _pid(switch: VSwitch, file: str) -> int:
