@@ -70,7 +70,8 @@ class Nginx:
     def start(self, table: str, version: str) -> None:
         (self.directory / "endpoints").write_text(table)
         argv = ["/usr/sbin/nginx", "-e", "stderr", "-c", str(self.directory / "nginx.conf")]
-        self.process = subprocess.Popen(argv, stderr=(self.directory / "log").open("wb"))
+        with (self.directory / "out").open("ab") as output, (self.directory / "log").open("ab") as errors:
+            self.process = subprocess.Popen(argv, stdout=output, stderr=errors)
         self.wait_for(version)
 
     def wait_for(self, version: str) -> None:
@@ -242,6 +243,18 @@ def test_endpoints_change_while_it_runs(nginx: Nginx, table: str) -> None:
     control.send_endpoints(nginx.directory, f"v4\ndefault/first/80 {dead} {servers['default/second/80']}\n")
     assert {nginx.get("a.example")[1].split()[0] for _ in range(10)} == {"second"}
     assert control.read_state(nginx.directory).endpoints == "v4"
+
+
+def test_each_request_is_logged_with_its_backend_and_the_endpoint_that_answered(nginx: Nginx, table: str) -> None:
+    nginx.start(table, nginx.write(ingress("one", rule("a.example", path("Prefix", "/", "first")))))
+    assert [nginx.get("a.example", "/x")[0], nginx.get("b.example")[0]] == [200, 404]
+    nginx.stop()
+    served, refused = (nginx.directory / "out").read_text().splitlines()
+    endpoint = dict(line.split() for line in table.splitlines()[1:])["default/first/80"]
+    assert served.startswith("127.0.0.1 - - [") and '"GET /x HTTP/1.1" 200 ' in served
+    assert f" [default/first/80] [] {endpoint} " in served
+    assert '"GET / HTTP/1.1" 404 ' in refused and " [] [] - - - - " in refused
+    assert (nginx.directory / "log").read_text() == "", "and nothing is wrong"
 
 
 def test_a_reload_brings_rules_and_keeps_endpoints(nginx: Nginx, table: str) -> None:

@@ -43,7 +43,12 @@ events {{
 }}
 
 http {{
-    access_log off;
+    # ingress-nginx' own format: at the end the backend, and the endpoints that were asked.
+    log_format upstreaminfo '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
+                            '"$http_referer" "$http_user_agent" $request_length $request_time [$backend] [] '
+                            '$upstream_addr $upstream_response_length $upstream_response_time $upstream_status '
+                            '$request_id';
+    access_log /dev/stdout upstreaminfo;
     server_tokens off;
     default_type text/html;
     client_body_temp_path {directory}/body;
@@ -97,6 +102,7 @@ http {{
     # For probes.
     server {{
         listen 10254;
+        access_log off;
         location = /healthz {{
             return 200;
         }}
@@ -108,6 +114,7 @@ http {{
     # For the testbed: what is in force, and the endpoints of the backends.
     server {{
         listen unix:{directory}/control;
+        access_log off;
         client_max_body_size 0;
         client_body_buffer_size 16m;
         location = /state {{
@@ -139,6 +146,7 @@ def _servers(servers: Iterable[Server], files: Files) -> Iterator[str]:
         yield f"        listen 80{default};"
         yield f"        listen 443{default} ssl http2;"
         yield f"        server_name {_server_name(server.host)};"
+        yield '        set $backend "";'
         has_own = server.certificate is not None or not server.host
         certificate = files.certificate(server.certificate) if has_own else "$own_certificate"
         yield f"        ssl_certificate {certificate};"
