@@ -4,9 +4,8 @@ The watchers are another process, outside the box, on the way that people's tool
 Each watch ends after 30 to 90 s and is begun anew. What is counted is the process that holds the cluster, and the
 front: memory, open files and threads, every few seconds; the medians of the first minute beside those of the last.
 
-The store keeps the latest changes for those who come late, and so grows until it holds as many as it keeps. That is no
-growth by watchers, so pods come and go by the hundred before the first minute, until no more changes are kept than
-were before.
+A cluster keeps its latest 2,000 Events of each kind of teller, and its latest changes for those who come late, and grows
+until it has as many. That is no growth by watchers, so 2,000 pods come and go before the first minute.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from testbed.network.testbed import Testbed
 
 DURATION_S, ENDS_S, SAMPLE_EVERY_S = 600.0, 60.0, 5.0
 FEW, MANY, SCALED_EVERY_S = 5, 15, 5.0
-_WARM_UP_PODS, _WARM_UP_ROUNDS = 300, 4
+_WARM_UP_PODS, _WARM_UP_ROUNDS = 300, 7
 GROWTH_AT_MOST_MB, MORE_AT_MOST = 5.0, 2.0
 _KB_PER_MB = 1000 / 1.024
 
