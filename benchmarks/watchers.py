@@ -4,7 +4,7 @@ The watchers are another process, outside the box, on the way that people's tool
 Each watch ends after 30 to 90 s and is begun anew. What is counted is the process that holds the cluster, and the
 front: memory, open files and threads, every few seconds; the medians of the first minute beside those of the last.
 
-A cluster keeps its latest 2,000 Events of each kind of teller, and its latest changes for those who come late, and grows
+A cluster keeps the latest 2,000 Events of each component, and its latest changes for those who come late, and grows
 until it has as many. That is no growth by watchers, so 2,000 pods come and go before the first minute.
 """
 
