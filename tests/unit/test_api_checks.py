@@ -56,6 +56,20 @@ def service(*ports: JsonObject, **spec: Any) -> JsonObject:
     }
 
 
+def endpoints(*subsets: JsonObject) -> JsonObject:
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}, "subsets": list(subsets)}
+
+
+def endpoint_slice(*addresses: str) -> JsonObject:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web"},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": list(addresses)}],
+    }
+
+
 @pytest.mark.parametrize(
     ("wire", "field", "text"),
     [
@@ -175,6 +189,83 @@ def service(*ports: JsonObject, **spec: Any) -> JsonObject:
             'Duplicate value: "a"',
         ),
         (
+            with_container(ports=[{"containerPort": 80, "hostIP": "bad; drop"}]),
+            f"{AT}.ports[0].hostIP",
+            'Invalid value: "bad; drop": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+        ),
+        (
+            with_container(ports=[{"containerPort": 80, "hostPort": 80}, {"containerPort": 81, "hostPort": 80}]),
+            f"{AT}.ports[1].hostPort",
+            'Duplicate value: "TCP//80"',
+        ),
+        (with_container(startupProbe={"exec": {"command": []}}), f"{AT}.startupProbe.exec.command", "Required value"),
+        (
+            with_container(livenessProbe={"tcpSocket": {"port": 80}, "periodSeconds": -1}),
+            f"{AT}.livenessProbe.periodSeconds",
+            "Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            with_container(lifecycle={"preStop": {}}),
+            f"{AT}.lifecycle.preStop",
+            "Required value: must specify a handler type",
+        ),
+        (
+            with_container(resources={"limits": {"cpu": "-1"}}),
+            f"{AT}.resources.limits[cpu]",
+            'Invalid value: "-1": must be greater than or equal to 0',
+        ),
+        (
+            with_pod_spec(terminationGracePeriodSeconds=-1),
+            f"{POD_SPEC}.terminationGracePeriodSeconds",
+            "Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            with_pod_spec(hostAliases=[{"ip": "1.2.3.4\n5.6.7.8 a", "hostnames": ["b"]}]),
+            f"{POD_SPEC}.hostAliases[0].ip",
+            'Invalid value: "1.2.3.4\\n5.6.7.8 a": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+        ),
+        (
+            with_pod_spec(dnsConfig={"options": [{"name": "ndots", "value": "1\nnameserver 1.1.1.1"}]}),
+            f"{POD_SPEC}.dnsConfig.options[0].value",
+            'Invalid value: "1\\nnameserver 1.1.1.1": must not contain white space',
+        ),
+        (
+            with_pod_spec(volumes=[{"name": "v", "downwardAPI": {"items": [{"path": "a"}]}}]),
+            f"{POD_SPEC}.volumes[0].downwardAPI.items[0]",
+            "Required value: one of fieldRef and resourceFieldRef is required",
+        ),
+        (
+            with_pod_spec(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "../a"}]}}]),
+            f"{POD_SPEC}.volumes[0].configMap.items[0].path",
+            "Invalid value: \"../a\": must not contain '..'",
+        ),
+        (
+            service({"port": 80}, externalIPs=["1.2.3.4; drop"]),
+            "spec.externalIPs[0]",
+            'Invalid value: "1.2.3.4; drop": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+        ),
+        (
+            service({"port": 80}, loadBalancerSourceRanges=["10.0.0.0"]),
+            "spec.loadBalancerSourceRanges[0]",
+            'Invalid value: "10.0.0.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)',
+        ),
+        (
+            endpoints({"addresses": [{"ip": "127.0.0.1"}]}),
+            "subsets[0].addresses[0].ip",
+            'Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)',
+        ),
+        (
+            endpoints({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 70000}]}),
+            "subsets[0].ports[0].port",
+            "Invalid value: 70000: must be between 1 and 65535, inclusive",
+        ),
+        (endpoint_slice("x"), "endpoints[0].addresses[0]", 'Invalid value: "x": must be a valid IPv4 address'),
+        (
+            endpoint_slice("0.0.0.0"),
+            "endpoints[0].addresses[0]",
+            'Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0)',
+        ),
+        (
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"b c": "x"}},
             "data[b c]",
             "Invalid value: \"b c\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' "
@@ -213,6 +304,13 @@ def test_what_is_right_is_let_pass() -> None:
         named("web.v1-2", labels=labels, annotations={"example.org/a": "any text"}),
         service({"port": 80, "targetPort": "http", "nodePort": 30080}, type="NodePort"),
         service(clusterIP="None"),
+        service({"port": 80}, externalIPs=["192.168.1.9"], loadBalancerSourceRanges=["10.0.0.0/8"]),
+        endpoints({"addresses": [{"ip": "10.244.0.2"}], "ports": [{"port": 80}]}),
+        endpoint_slice("10.244.0.2"),
+        with_pod_spec(
+            hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a.example"]}],
+            dnsConfig={"nameservers": ["1.1.1.1"], "searches": ["a.example", "_x.b."], "options": [{"name": "ndots"}]},
+        ),
         service(type="ExternalName", externalName="a.example"),
     ):  # fmt: skip
         assert list(object_problems(kind_of(wire), wire)) == [], wire

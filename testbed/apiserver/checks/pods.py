@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 
-from testbed.apiserver.checks.names import wrong_label_name, wrong_port_name, wrong_variable_name
-from testbed.apiserver.checks.services import wrong_target
+from testbed.apiserver.checks.addresses import wrong_ip
+from testbed.apiserver.checks.containers import container_problems
+from testbed.apiserver.checks.names import wrong_label_name, wrong_name
 from testbed.apiserver.checks.words import (
     Problem,
     duplicate,
     forbidden,
     invalid_value,
-    not_found,
-    port_number,
+    not_negative,
     repeated,
     required,
     unsupported,
@@ -22,17 +22,11 @@ from testbed.apiserver.checks.workloads import WITH_TEMPLATE
 from testbed.cluster.defaulting import set_defaults
 from testbed.cluster.kinds import POD, Kind
 from testbed.cluster.objects import JsonObject
-from testbed.cluster.quantities import quantity
-from testbed.cluster.values import PROTOCOLS
 
 _CHOICES = {
     "restartPolicy": ("Always", "OnFailure", "Never"),
     "dnsPolicy": ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
 }
-_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
-_HOOKS = ("postStart", "preStop")
-_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 # What may be changed of a Pod that is there; its node is set by whoever binds it.
 _MUTABLE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "nodeName")
 
@@ -78,10 +72,14 @@ def _spec_problems(spec: JsonObject, at: str, claims: Sequence[str] = ()) -> Ite
     for name, choices in _CHOICES.items():
         if spec.get(name) not in (None, *choices):
             yield f"{at}.{name}", unsupported(spec[name], choices)
+    yield from not_negative(spec, ("terminationGracePeriodSeconds", "activeDeadlineSeconds"), at)
+    for name in ("hostname", "subdomain"):
+        if spec.get(name) and (wrong := wrong_label_name(spec[name])):
+            yield f"{at}.{name}", wrong
+    yield from _name_problems(spec, at)
     volumes = [str(volume.get("name") or "") for volume in spec.get("volumes") or ()]
-    for index, name in enumerate(volumes):
-        if name and (wrong := wrong_label_name(name)):
-            yield f"{at}.volumes[{index}].name", wrong
+    for index, volume in enumerate(spec.get("volumes") or ()):
+        yield from _volume_problems(volume, f"{at}.volumes[{index}]")
     yield from repeated(volumes, f"{at}.volumes")
     inits: list[JsonObject] = spec.get("initContainers") or []
     taken = {container.get("name") for container in containers}
@@ -90,83 +88,66 @@ def _spec_problems(spec: JsonObject, at: str, claims: Sequence[str] = ()) -> Ite
         for index, container in enumerate(listed):
             if part == "initContainers" and container.get("name") in taken:
                 yield f"{at}.{part}[{index}].name", duplicate(container["name"])
-            yield from _container_problems(container, [*volumes, *claims], f"{at}.{part}[{index}]")
+            yield from container_problems(container, [*volumes, *claims], f"{at}.{part}[{index}]")
+    yield from _host_ports(containers, at)
 
 
-def _container_problems(container: JsonObject, volumes: list[str], at: str) -> Iterator[Problem]:
-    name = container.get("name")
-    if name == "":
-        yield f"{at}.name", required()
-    elif name is not None and (wrong := wrong_label_name(name)):
+def _name_problems(spec: JsonObject, at: str) -> Iterator[Problem]:
+    """What the pod's hosts file and its resolver are told."""
+    for index, alias in enumerate(spec.get("hostAliases") or ()):
+        if alias.get("ip") is not None and (wrong := wrong_ip(alias["ip"])):
+            yield f"{at}.hostAliases[{index}].ip", wrong
+        for number, name in enumerate(alias.get("hostnames") or ()):
+            if wrong := wrong_name(name):
+                yield f"{at}.hostAliases[{index}].hostnames[{number}]", wrong
+    config = spec.get("dnsConfig") or {}
+    for index, address in enumerate(config.get("nameservers") or ()):
+        if wrong := wrong_ip(address):
+            yield f"{at}.dnsConfig.nameservers[{index}]", wrong
+    for index, domain in enumerate(config.get("searches") or ()):
+        if domain != "." and (wrong := wrong_name(domain.rstrip(".").replace("_", "u"))):
+            yield f"{at}.dnsConfig.searches[{index}]", wrong
+    for index, option in enumerate(config.get("options") or ()):
+        for part in ("name", "value"):
+            text = option.get(part)
+            if part == "name" and not text:
+                yield f"{at}.dnsConfig.options[{index}].name", required()
+            elif text and text.split() != [text]:
+                yield f"{at}.dnsConfig.options[{index}].{part}", invalid_value(text, "must not contain white space")
+
+
+def _volume_problems(volume: JsonObject, at: str) -> Iterator[Problem]:
+    if volume.get("name") and (wrong := wrong_label_name(volume["name"])):
         yield f"{at}.name", wrong
-    if not container.get("image"):
-        yield f"{at}.image", required()
-    if container.get("imagePullPolicy") not in (None, "", *_PULL_POLICIES):
-        yield f"{at}.imagePullPolicy", unsupported(container["imagePullPolicy"], _PULL_POLICIES)
-    for index, port in enumerate(container.get("ports") or ()):
-        yield from _port_problems(port, f"{at}.ports[{index}]")
-    named = [(index, port["name"]) for index, port in enumerate(container.get("ports") or ()) if port.get("name")]
-    for index, port_name in named:
-        if any(port_name == other for earlier, other in named if earlier < index):
-            yield f"{at}.ports[{index}].name", duplicate(port_name)
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
-        if mount.get("name") is not None and mount["name"] not in volumes:
-            yield f"{at}.volumeMounts[{index}].name", not_found(mount["name"])
-    for index, variable in enumerate(container.get("env") or ()):
-        yield from _variable_problems(variable, f"{at}.env[{index}]")
-    yield from _resource_problems(container.get("resources") or {}, f"{at}.resources")
-    for probe in _PROBES:
-        if container.get(probe) is not None:
-            yield from _handler_problems(container[probe], f"{at}.{probe}")
-    for hook in _HOOKS:
-        yield from _handler_ports((container.get("lifecycle") or {}).get(hook) or {}, f"{at}.lifecycle.{hook}")
+    claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    if claim is not None and (wrong := wrong_name(claim)):
+        yield f"{at}.persistentVolumeClaim.claimName", wrong
+    yield from _item_problems(volume, at)
+    for index, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
+        yield from _item_problems(source, f"{at}.projected.sources[{index}]")
 
 
-def _port_problems(port: JsonObject, at: str) -> Iterator[Problem]:
-    for name in ("containerPort", "hostPort"):
-        number = port.get(name)
-        if number is not None and not (name == "hostPort" and number == 0) and (wrong := port_number(number)):
-            yield f"{at}.{name}", wrong
-    if port.get("protocol") not in (None, *PROTOCOLS):
-        yield f"{at}.protocol", unsupported(port["protocol"], PROTOCOLS)
-    if port.get("name") and (wrong := wrong_port_name(port["name"])):
-        yield f"{at}.name", wrong
+def _item_problems(volume: JsonObject, at: str) -> Iterator[Problem]:
+    """What is wrong with the files that are named one by one."""
+    for part in ("configMap", "secret", "downwardAPI"):
+        for index, item in enumerate((volume.get(part) or {}).get("items") or ()):
+            here, path = f"{at}.{part}.items[{index}]", item.get("path")
+            if path and path.startswith("/"):
+                yield f"{here}.path", invalid_value(path, "must be a relative path")
+            elif path and ".." in path.split("/"):
+                yield f"{here}.path", invalid_value(path, "must not contain '..'")
+            if part == "downwardAPI" and not (item.get("fieldRef") or item.get("resourceFieldRef")):
+                yield here, required("one of fieldRef and resourceFieldRef is required")
 
 
-def _variable_problems(variable: JsonObject, at: str) -> Iterator[Problem]:
-    name = variable.get("name")
-    if name == "":
-        yield f"{at}.name", required()
-    elif name is not None and (wrong := wrong_variable_name(name)):
-        yield f"{at}.name", wrong
-    if variable.get("value") and variable.get("valueFrom"):
-        yield f"{at}.valueFrom", invalid_value("", "may not be specified when `value` is not empty")
-
-
-def _resource_problems(resources: JsonObject, at: str) -> Iterator[Problem]:
-    """Quantities have been read before."""
-    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-    for part, amounts in (("limits", limits), ("requests", requests)):
-        for name, amount in amounts.items():
-            if quantity(str(amount)) < 0:
-                yield f"{at}.{part}[{name}]", invalid_value(str(amount), "must be greater than or equal to 0")
-    for name, amount in requests.items():
-        if name in limits and quantity(str(amount)) > quantity(str(limits[name])):
-            reason = f"must be less than or equal to {name} limit of {limits[name]}"
-            yield f"{at}.requests", invalid_value(str(amount), reason)
-
-
-def _handler_problems(probe: JsonObject, at: str) -> Iterator[Problem]:
-    given = [name for name in _HANDLERS if probe.get(name) is not None]
-    if not given:
-        yield at, required("must specify a handler type")
-    for name in given[1:]:
-        yield f"{at}.{name}", forbidden("may not specify more than 1 handler type")
-    yield from _handler_ports(probe, at)
-
-
-def _handler_ports(handler: JsonObject, at: str) -> Iterator[Problem]:
-    for name in ("httpGet", "tcpSocket"):
-        port = (handler.get(name) or {}).get("port")
-        if port is not None and (wrong := wrong_target(port)):
-            yield f"{at}.{name}.port", wrong
+def _host_ports(containers: Sequence[JsonObject], at: str) -> Iterator[Problem]:
+    """A port of the node that the pod asks for twice."""
+    taken = set[str]()
+    for number, container in enumerate(containers):
+        for index, port in enumerate(container.get("ports") or ()):
+            if not port.get("hostPort"):
+                continue
+            asked = f"{port.get('protocol') or 'TCP'}/{port.get('hostIP') or ''}/{port['hostPort']}"
+            if asked in taken:
+                yield f"{at}.containers[{number}].ports[{index}].hostPort", duplicate(asked)
+            taken.add(asked)

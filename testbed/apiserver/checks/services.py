@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from testbed.apiserver.checks.addresses import wrong_endpoint, wrong_network
 from testbed.apiserver.checks.names import label_problems, wrong_label_name, wrong_port_name
 from testbed.apiserver.checks.words import (
     Problem,
@@ -36,6 +37,10 @@ def service_problems(wire: JsonObject) -> Iterator[Problem]:
         if spec.get(name) not in (None, *choices):
             yield f"spec.{name}", unsupported(spec[name], choices)
     yield from label_problems(spec.get("selector") or {}, "spec.selector")
+    for name, wrong_one in (("externalIPs", wrong_endpoint), ("loadBalancerSourceRanges", wrong_network)):
+        for index, text in enumerate(spec.get(name) or ()):
+            if wrong := wrong_one(text):
+                yield f"spec.{name}[{index}]", wrong
     kind = spec.get("type", "ClusterIP")
     ports: list[JsonObject] = spec.get("ports") or []
     if kind == "ExternalName":

@@ -52,6 +52,13 @@ def port_number(value: Any) -> str | None:
     return in_range(value, 1, 65535)
 
 
+def not_negative(wire: Mapping[str, Any], names: Iterable[str], at: str) -> Iterable[Problem]:
+    """The numbers among the fields ``names`` of the mapping ``at`` that are below zero."""
+    for name in names:
+        if (number := wire.get(name)) is not None and number < 0:
+            yield f"{at}.{name}", invalid_value(number, "must be greater than or equal to 0")
+
+
 def _shown(value: Any) -> str:
     """A value as Go's ``%#v`` shows it."""
     if isinstance(value, Mapping) and all(isinstance(text, str) for text in value.values()):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from testbed.apiserver.checks.names import label_problems
-from testbed.apiserver.checks.words import Problem, forbidden, invalid_value, required, unsupported
+from testbed.apiserver.checks.words import Problem, forbidden, invalid_value, not_negative, required, unsupported
 from testbed.cluster.kinds import DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, STATEFUL_SET, Kind
 from testbed.cluster.label_selectors import OPERATORS, selects
 from testbed.cluster.objects import JsonObject
@@ -33,9 +33,7 @@ def workload_problems(kind: Kind, wire: JsonObject) -> Iterator[Problem]:
     if kind not in WITH_TEMPLATE:
         return
     spec = wire.get("spec") or {}
-    for name in _NOT_NEGATIVE:
-        if (number := spec.get(name)) is not None and number < 0:
-            yield f"spec.{name}", invalid_value(number, "must be greater than or equal to 0")
+    yield from not_negative(spec, _NOT_NEGATIVE, "spec")
     template = spec.get("template") or {}
     labels = (template.get("metadata") or {}).get("labels") or {}
     at = "spec.template.metadata.labels"
