@@ -117,13 +117,14 @@ class Parent:
             return
         try:
             answer = {"id": message["id"], "pid": self._do[message["do"]](message)}
-        except subprocess.SubprocessError as error:  # between fork and exec
-            answer = {"id": message["id"], "error": str(error)}
         except OSError as error:
             answer = {
                 "id": message["id"],
                 "error": f"{error.strerror}: {error.filename}" if error.filename else str(error),
             }
+        except Exception as error:
+            # One request must not end the parent of all: a NUL in a command, for example, is a ValueError.
+            answer = {"id": message["id"], "error": str(error)}
         send(self._connection, answer)
 
     # -- starting -----------------------------------------------------------------------------------------------

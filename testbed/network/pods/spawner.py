@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from testbed.network.pods.frames import Incoming, Message, send
+
+LOG = logging.getLogger(__name__)
 
 # A process id, or why there is none.
 Answered = Callable[[int | None, str], None]
@@ -105,16 +108,12 @@ class Spawner:
             send(self._connection, message)
 
     def _read(self, connection: socket.socket) -> None:
-        incoming = Incoming()
-        with suppress(OSError):
-            while received := connection.recv(1 << 20):
-                for message in incoming.take(received):
-                    if "ended" in message:
-                        self._ended([(pid, status) for pid, status in message["ended"]])
-                        continue
-                    with self._lock:
-                        answered = self._waiting.pop(message["id"])
-                    answered(message.get("pid"), message.get("error", ""))
+        for message in _messages(connection):
+            try:
+                self._take(message)
+            except Exception:
+                # Whoever asked has failed, not the parent.
+                LOG.exception("what the parent of the pods' processes said: %s", message)
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for answered in waiting.values():
@@ -122,7 +121,23 @@ class Spawner:
         if not self._stopped:
             self._lost()
 
+    def _take(self, message: Message) -> None:
+        if "ended" in message:
+            self._ended([(pid, status) for pid, status in message["ended"]])
+            return
+        with self._lock:
+            answered = self._waiting.pop(message["id"])
+        answered(message.get("pid"), message.get("error", ""))
+
     def kill(self) -> None:
         """Kill the parent, as a fault would."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
+
+
+def _messages(connection: socket.socket) -> Iterator[Message]:
+    """What the parent says, until it has died."""
+    incoming = Incoming()
+    with suppress(OSError):
+        while received := connection.recv(1 << 20):
+            yield from incoming.take(received)
