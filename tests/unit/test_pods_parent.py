@@ -50,3 +50,36 @@ def test_an_answer_that_nobody_can_deal_with_is_not_the_parents_death() -> None:
     assert lost.wait(5)
     reader.join()
     ours.close()
+
+
+def test_many_requests_at_once_do_not_wait_for_their_own_answers() -> None:
+    """The parent reads no more while its answers fill the socket, so these must be taken meanwhile."""
+    ours, its = socket.socketpair()
+    spawner = Spawner(lambda ended: None, lambda: None)
+    spawner._connection = ours
+    count, answers, all_answered = 3000, [0], threading.Event()
+
+    def answer() -> None:
+        incoming = Incoming()
+        while received := its.recv(1 << 20):
+            for message in incoming.take(received):
+                send(its, {"id": message["id"], "pid": 1})
+
+    def take(_pid: int | None, _error: str) -> None:
+        answers[0] += 1
+        if answers[0] == count:
+            all_answered.set()
+
+    def ask() -> None:
+        for _ in range(count):
+            spawner.run({"environment": {"A": "x" * 300}}, take)
+
+    threads = [threading.Thread(target=act, daemon=True) for act in (lambda: spawner._read(ours), answer, ask)]
+    for thread in threads:
+        thread.start()
+    assert all_answered.wait(20), f"{answers[0]} of {count} answered"
+    its.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    ours.close()
+    its.close()
