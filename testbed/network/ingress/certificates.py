@@ -7,6 +7,7 @@ import binascii
 import datetime
 import hashlib
 import ssl
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography import x509
@@ -55,6 +56,14 @@ class CertificateFiles:
         if isinstance(found, CertificateError):
             raise found
         return found
+
+    def keep(self, files: Collection[Path]) -> None:
+        """Forget every Secret whose file is none of these: a private key is not to lie about longer than it is used."""
+        for name, found in list(self._known.items()):
+            if found not in files:
+                del self._known[name]
+                if isinstance(found, Path):
+                    found.unlink(missing_ok=True)  # Secrets that are alike share it
 
     def _write(self, name: str, pem: bytes) -> Path:
         self._directory.mkdir(parents=True, exist_ok=True)

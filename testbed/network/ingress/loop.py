@@ -54,6 +54,7 @@ class IngressLoop:
         self._translation = Translation()
         self._unreadable: frozenset[str] = frozenset()  # uids of Ingresses that nginx refuses
         self._version = ""  # of the configuration; "" while no controller has needed one
+        self._named_certificates: set[Path] = set()  # of Secrets, in the configuration
         self._former: set[Backend] = set()  # what an nginx may still send requests to until it has read the rules
         self._told: set[tuple[str, str, str]] = set()  # what Events have said of the Ingresses as they are
         self._addressed: set[Key] = set()  # Ingresses that have an address from here
@@ -118,18 +119,25 @@ class IngressLoop:
         while not self._stopped:
             watch = self._following()
             try:
-                events = watch.next(retry_s if self._is_behind() else None)
-                with self._lock:
-                    self._changed(events)
-            except Expired:
-                with self._lock:
-                    self._begin()
-                watch.close()
+                has_changed = self._step(watch, retry_s)
             except Exception:
                 # One object's trouble must not end the care for all others.
                 LOG.exception("the Ingress controllers could not be brought up to date")
+                has_changed = False
             watch.handled()
-            retry_s = _FIRST_RETRY_S if events else min(2 * retry_s, _LAST_RETRY_S)
+            retry_s = _FIRST_RETRY_S if has_changed else min(2 * retry_s, _LAST_RETRY_S)
+
+    def _step(self, watch: Watch, retry_s: float) -> bool:
+        """Wait for changes, or so long if a controller is behind, and act on them; whether there were any."""
+        try:
+            events = watch.next(retry_s if self._is_behind() else None)
+        except Expired:
+            with self._lock, contextlib.closing(watch):
+                self._begin()
+            return True
+        with self._lock:
+            self._changed(events)
+        return bool(events)
 
     def _is_behind(self) -> bool:
         return any(pod.trouble for pod in self._pods.values())
@@ -183,7 +191,9 @@ class IngressLoop:
             self._former |= self._translation.backends
             self._translation = translate(self._sources(), self._unreadable)
         self._choose_pods()
-        if self._pods and (rules or not self._version):
+        if not self._pods and rules:
+            self._version = ""  # there is no need to try them before there is a controller
+        elif self._pods and (rules or not self._version):
             self._try()
         text = endpoints_text(self._translation.backends | self._former, lambda key: self._slices[key].values())
         wanted = Wanted(self._version, self._text, f"{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}")
@@ -193,6 +203,14 @@ class IngressLoop:
                 self._events.record(self._objects[POD][key], "Normal", "RELOAD", message)
         self._attend()
         self._publish()
+        if rules:
+            self._forget()
+
+    def _forget(self) -> None:
+        """What was told of Ingresses and pods that are no more, or are others now."""
+        there = (*self._objects[INGRESS].values(), *self._objects[POD].values())
+        now = {_edition(wire) for wire in there}
+        self._told = {told for told in self._told if told[0] in now}
 
     def _try(self) -> None:
         """Let nginx read the rules; Ingresses that it cannot read are left out, and told so."""
@@ -210,6 +228,11 @@ class IngressLoop:
                     self._tell(self._objects[POD][key], "Warning", "RELOAD", f"Error reloading NGINX: {error}")
                 return
         self._translation = found
+        self._named_certificates = {
+            self._certificates.of_secret(server.certificate, self._objects[SECRET].get(server.certificate))
+            for server in found.servers
+            if server.certificate is not None
+        }
         self._version = configuration(found.servers, self._files(control.DIRECTORY))[1]
 
     def _trial_error(self, found: Translation) -> str:
@@ -227,6 +250,8 @@ class IngressLoop:
                 pod.attend()
         if not self._is_behind():
             self._former.clear()
+            if self._version:
+                self._certificates.keep(self._named_certificates)
         self._synced.notify_all()
 
     def _choose_pods(self) -> None:
@@ -297,8 +322,7 @@ class IngressLoop:
 
     def _tell(self, ingress: JsonObject, event_type: EventType, reason: str, message: str) -> None:
         """Once for each Ingress as it is written now."""
-        metadata = ingress["metadata"]
-        about = f"{metadata.get('uid')}/{metadata.get('generation')}", reason, message
+        about = _edition(ingress), reason, message
         if about not in self._told:
             self._told.add(about)
             self._events.record(ingress, event_type, reason, message)
@@ -310,6 +334,11 @@ def _key(wire: JsonObject) -> Key:
 
 def _kind(wire: JsonObject) -> Kind:
     return next(kind for kind in _KINDS if kind.name == wire["kind"])
+
+
+def _edition(wire: JsonObject) -> str:
+    """Names an object as it is written now."""
+    return f"{wire['metadata'].get('uid')}/{wire['metadata'].get('generation')}"
 
 
 def _says(ingress: JsonObject) -> tuple[object, object]:
