@@ -22,14 +22,19 @@ LEASE_DURATION_S = 40
 def node_heartbeat(store: Store, node_name: str, duration_s: int = LEASE_DURATION_S) -> None:
     """Say that a node's kubelet is alive now, and is to be missed when it has said nothing more for ``duration_s``.
 
-    A node that is not in the store has no Lease; a kubelet that has never renewed one is not watched over.
+    A node that is not in the store has no Lease; a kubelet that has never renewed one is not watched over. Raises
+    NotFound when the Leases' Namespace is not there, Forbidden when it is about to go.
     """
     renewed = {"renewTime": micro_timestamp(time.time()), "leaseDurationSeconds": duration_s}
     try:
         store.patch(LEASE, node_name, {"spec": renewed}, LEASE_NAMESPACE)
     except NotFound:
-        with suppress(NotFound, AlreadyExists):  # there is no such node; another thread was quicker
-            store.create(_lease(store.get(NODE, node_name), renewed))
+        try:
+            node = store.get(NODE, node_name)
+        except NotFound:
+            return
+        with suppress(AlreadyExists):  # another thread was quicker
+            store.create(_lease(node, renewed))
 
 
 def _lease(node: JsonObject, renewed: JsonObject) -> JsonObject:

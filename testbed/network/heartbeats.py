@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from testbed.cluster.kinds import NODE
+from testbed.cluster.namespaces import create_namespaces
 from testbed.cluster.node_conditions import reported_conditions
 from testbed.cluster.node_heartbeat import LEASE_DURATION_S, node_heartbeat
 from testbed.cluster.status import ApiError, NotFound
@@ -86,7 +87,10 @@ class Heartbeats:
                     if time.monotonic() - self._reported[name] >= self._report_every_s:
                         self._report(name)
                     node_heartbeat(self._store, name)
-                except ApiError as error:  # such as that a person deletes the Leases' Namespace
+                except NotFound:  # a person has deleted the Leases' Namespace
+                    create_namespaces(self._store)
+                    node_heartbeat(self._store, name)
+                except ApiError as error:  # it is about to go
                     LOG.warning("the heartbeat of node %s: %s", name, error)
 
     def _report(self, name: str) -> None:

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -47,7 +47,9 @@ from testbed.spec.endpoints import EndpointRef, pod_reference
 LOG = logging.getLogger(__name__)
 
 _FOLLOWED = (POD, CONFIG_MAP, SECRET)
-_START_S, _REVIVE_EVERY_S = 120.0, 1.0
+_START_S = 120.0
+# The parent of all processes is started again at once, then after so long, and twice as long after each further death.
+_REVIVE_EVERY_S, _DEATHS_WITHIN_S, _MOST_DEATHS = 0.5, 60.0, 6
 _LONGEST_WAIT_S = 3600.0  # what is due in a million years is no number for the system
 _MOST_SERVICES = 100  # of a namespace, for the variables that Services make
 
@@ -99,6 +101,7 @@ class Kubelet:
         self._unheard: dict[tuple[str, str], Event] = {}  # by node and key, of their pods: what came last meanwhile
         self._watch: Watch | None = None
         self._stopping = False
+        self._parent_deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._begun = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name="kubelet", daemon=True),
@@ -304,30 +307,33 @@ class Kubelet:
             wire = event.object
             for key in self._users.get((wire["kind"], object_namespace(wire), object_name(wire)), ()):
                 if key in self._pods:
-                    self._pods[key].sources_changed()
+                    self._attempt(self._pods[key].sources_changed)
         self._pods_changed(newest)
 
     def _pods_changed(self, newest: Mapping[str, Event]) -> None:
         for key, event in newest.items():
-            pod, runner = event.object, self._pods.get(key)
-            if _node_of(pod) in self._silent:
-                self._unheard[_node_of(pod), key] = event
-                continue
-            known = self._arrived.get(key) or (runner.pod if runner is not None else None)
-            if known is not None and resource_version(pod) < resource_version(known):
-                continue  # older than what the kubelet has written itself, or missed by a node that was silent
-            self._arrived.pop(key, None)
-            if runner is not None and runner.uid == _uid(pod):
-                self._pod_changed(runner, event)
-                continue
-            if runner is not None:
-                runner.end(0.0)  # another pod has its name
-            if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
-                if self._has_failed(pod):
-                    del self._failed[key]
-                self._forget(pod)
-            elif not self._has_failed(pod) and _is_placed(pod):
-                self._arrived[key] = pod
+            self._attempt(lambda key=key, event=event: self._newest_of(key, event))  # type: ignore[misc]
+
+    def _newest_of(self, key: str, event: Event) -> None:
+        pod, runner = event.object, self._pods.get(key)
+        if _node_of(pod) in self._silent:
+            self._unheard[_node_of(pod), key] = event
+            return
+        known = self._arrived.get(key) or (runner.pod if runner is not None else None)
+        if known is not None and resource_version(pod) < resource_version(known):
+            return  # older than what the kubelet has written itself, or missed by a node that was silent
+        self._arrived.pop(key, None)
+        if runner is not None and runner.uid == _uid(pod):
+            self._pod_changed(runner, event)
+            return
+        if runner is not None:
+            runner.end(0.0)  # another pod has its name
+        if event.type == "DELETED" or "deletionTimestamp" in pod["metadata"]:
+            if self._has_failed(pod):
+                del self._failed[key]
+            self._forget(pod)
+        elif not self._has_failed(pod) and _is_placed(pod):
+            self._arrived[key] = pod
 
     @staticmethod
     def _pod_changed(runner: PodRunner, event: Event) -> None:
@@ -457,7 +463,10 @@ class Kubelet:
     def _parent_lost(self) -> None:
         """The parent of all pods' processes has died, and all of them with it."""
         self._tell_nodes("Warning", DIED, "the parent of the pods' processes has ended, and all pods with it")
-        self._revive_parent()
+        now = time.monotonic()
+        self._parent_deaths.append(now)
+        recent = sum(now - death < _DEATHS_WITHIN_S for death in self._parent_deaths)
+        self.at(now + (0.0 if recent == 1 else _REVIVE_EVERY_S * 2 ** (recent - 2)), self._revive_parent)
 
     def _revive_parent(self) -> None:
         try:

@@ -10,7 +10,7 @@ import time
 
 from testbed.cluster.admission import cluster_admission
 from testbed.cluster.assign import assign
-from testbed.cluster.kinds import POD
+from testbed.cluster.kinds import EVENT, POD
 from testbed.cluster.store import Event, Store
 from testbed.cluster.values import NetworkConfig
 from testbed.network.containers import ContainerProcess
@@ -279,3 +279,36 @@ def test_a_wait_of_a_million_years_ends_nobody(monkeypatch, tmp_path):
     [task] = cluster.kubelet._next_tasks()
     task()
     assert happened == ["soon", "now"]
+
+
+def test_one_pods_trouble_is_not_the_others(monkeypatch, tmp_path):
+    cluster = Cluster(monkeypatch, tmp_path)
+    cluster.make("odd")
+    cluster.make()
+    cluster.hear()
+    cluster.answer(0)
+    cluster.answer(1)
+
+    def trouble(grace_s):
+        raise TypeError("odd")
+
+    monkeypatch.setattr(cluster.runner("odd"), "end", trouble)
+    cluster.delete("odd")
+    cluster.delete()
+    cluster.hear()
+    assert cluster.runner().stage == "ending"
+
+
+def test_the_parent_is_started_again_at_once_and_then_more_slowly(monkeypatch, tmp_path):
+    cluster = Cluster(monkeypatch, tmp_path)
+    revived = []
+    cluster.parent.revive = lambda: revived.append(time.monotonic())
+    waits = []
+    for _ in range(4):
+        died = time.monotonic()
+        cluster.kubelet._parent_lost()
+        waits.append(cluster.kubelet._timers[0].due - died)
+        cluster.kubelet._timers.pop().act()
+    assert [round(wait, 1) for wait in waits] == [0.0, 0.5, 1.0, 2.0] and len(revived) == 4
+    told = [event for event in cluster.store.list(EVENT).items if event["involvedObject"]["name"] == "n1"]
+    assert {event["reason"]: event["count"] for event in told} == {"ComponentDied": 4, "ComponentRestarted": 4}

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from testbed.cluster.kinds import DEPLOYMENT, LEASE, NODE, POD
+from testbed.cluster.kinds import DEPLOYMENT, LEASE, NAMESPACE, NODE, POD
 from testbed.cluster.loop_settings import LoopSettings
+from testbed.cluster.namespaces import create_namespaces
 from testbed.cluster.node_fit import matches_node, tolerated_s, untolerated
 from testbed.cluster.node_heartbeat import LEASE_NAMESPACE, node_heartbeat
 from testbed.cluster.objects import object_name
@@ -207,6 +208,10 @@ def test_conditions_are_posted_again_and_a_deleted_node_takes_its_lease_along():
             renewed = lease(cluster, "n2")["renewTime"]
             until(lambda: lease(cluster, "n2")["renewTime"] > renewed)
             assert [object_name(each) for each in cluster.store.list(LEASE).items] == ["n2"]
+            create_namespaces(cluster.store)
+            [before] = [each["metadata"]["uid"] for each in cluster.store.list(LEASE).items]
+            cluster.store.delete(NAMESPACE, LEASE_NAMESPACE)
+            until(lambda: {each["metadata"]["uid"] for each in cluster.store.list(LEASE).items} - {before})
         finally:
             hearts.stop()
 

@@ -26,6 +26,7 @@ from testbed.network.pods.cgroups import Group
 from testbed.network.pods.environment import NotConfigured, container_variables
 from testbed.network.pods.hooks import ask_page
 from testbed.network.pods.lifecycle import (
+    Backoff,
     ContainerRun,
     Running,
     Terminated,
@@ -98,6 +99,7 @@ class PodRunner:
         self._volumes_made = False
         self._said: set[tuple[str, str]] = set()
         self._stopping: set[str] = set()
+        self._lost: set[str] = set()  # containers that end because their namespaces have ended
         self._deadline = float("inf")
         self._processes: dict[str, ContainerProcess] = {}
 
@@ -148,8 +150,10 @@ class PodRunner:
             try:
                 make_volumes(self.pod, self.folder / "volumes", self._lookup)
                 self._volumes_made = True
-            except CannotMount as error:
-                self._say_once("Warning", "FailedMount", str(error))
+            except Exception as error:
+                if not isinstance(error, CannotMount):
+                    LOG.exception("%s: volumes", self.key)
+                self._say_once("Warning", "FailedMount", str(error) or repr(error))
                 self.settled = True
                 self._tools.at(time.monotonic() + _RETRY_S, lambda: self._tools.touched(self))
                 return
@@ -200,6 +204,7 @@ class PodRunner:
             self._tools.events.record(self.pod, "Normal", "SandboxChanged", message)
             processes = [process for process in self._processes.values() if process.returncode is None]
             self._tools.containers.signal(processes, signal.SIGKILL, group=True)
+            self._lost = {run.name for run in self.runs if isinstance(run.state, Running)}
             self._again()
 
     # -- containers ----------------------------------------------------------------------------------------------
@@ -320,6 +325,9 @@ class PodRunner:
         self._stopping.discard(run.name)
         began_s = run.state.started_at if isinstance(run.state, Running) else self._start_s
         ended = terminated(status, began_s, time.time(), out_of_memory=out_of_memory)
+        if run.name in self._lost:
+            self._lost.discard(run.name)
+            run.backoff = Backoff(run.backoff.base_s)  # it has not failed, and is not made to wait
         run.has_ended(ended, self._policy, time.monotonic(), self._who)
         shutil.rmtree(self.folder / f"{run.name}-{number}", ignore_errors=True)
         if self.stage == "up" and run.due is not None and run.due > time.monotonic():
@@ -381,10 +389,12 @@ class PodRunner:
         self._stopping.add(run.name)
         self._tools.prober.forget(self.uid, run.name)
 
-        def kill() -> None:
-            self._tools.containers.signal([process], signal.SIGKILL, group=True)
+        tools = self._tools
 
-        self._tools.at(time.monotonic() + grace_s, kill)
+        def kill() -> None:  # which keeps the process in memory until then, and not the whole pod
+            tools.containers.signal([process], signal.SIGKILL, group=True)
+
+        tools.at(time.monotonic() + grace_s, kill)
         if not first:
             return
         hook = (run.spec.get("lifecycle") or {}).get("preStop")
@@ -400,7 +410,7 @@ class PodRunner:
 
     def _terminate(self, run: ContainerRun, process: ContainerProcess) -> None:
         name = str((run.spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM")
-        number = getattr(signal, name, signal.SIGTERM)
+        number = signal.Signals.__members__.get(name, signal.SIGTERM)
         self._tools.containers.signal([process], int(number))
 
     def _end_if_empty(self) -> None:
