@@ -59,7 +59,7 @@ class Connection(BaseHTTPRequestHandler):
             dispatch(exchange, self.server)
         except ApiError as error:
             self._refuse(exchange, error)
-        except OSError:
+        except (ConnectionError, TimeoutError):
             raise  # the client left
         except RecursionError:
             self._refuse(exchange, BadRequest("the object is nested too deeply"))

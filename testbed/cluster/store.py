@@ -31,6 +31,7 @@ Admission = Callable[[Kind, JsonObject | None, JsonObject | None], None]
 
 # Kubernetes' default of spec.terminationGracePeriodSeconds.
 _GRACE_PERIOD_S = 30
+_MOST_GRACE_PERIOD_S = 2**31 - 1  # the moment has to have a date
 
 # Changes are kept for as long as Kubernetes' API servers remember them at least (75 s), and so many in any case.
 _KEPT_S, _KEPT = 75.0, 1024
@@ -499,7 +500,7 @@ def _grace_period_s(pod: JsonObject, wanted_s: int | None) -> int:
     if (pod.get("status") or {}).get("phase") != "Running":
         return 0
     own = (pod.get("spec") or {}).get("terminationGracePeriodSeconds", _GRACE_PERIOD_S)
-    return int(own if wanted_s is None else wanted_s)
+    return min(int(own if wanted_s is None else wanted_s), _MOST_GRACE_PERIOD_S)
 
 
 def _key(kind: Kind, name: str, namespace: str) -> _ObjectKey:

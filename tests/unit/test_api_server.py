@@ -106,7 +106,12 @@ def test_an_objects_life(ask, store):
 
 def test_how_long_a_pod_may_take_to_end_is_read_from_query_and_body(ask, store):
     for number, (query, options, seconds) in enumerate(
-        [("?gracePeriodSeconds=7", None, 7), ("", {"gracePeriodSeconds": 9}, 9), ("", {}, 30)]
+        [
+            ("?gracePeriodSeconds=7", None, 7),
+            ("", {"gracePeriodSeconds": 9}, 9),
+            ("", {}, 30),
+            ("?gracePeriodSeconds=9" + "0" * 17, None, 2**31 - 1),
+        ]
     ):
         store.create({**pod(f"p{number}"), "status": {"phase": "Running"}})
         _, ending = ask("DELETE", f"{PODS}/p{number}{query}", options)
@@ -325,9 +330,10 @@ def test_what_is_no_proper_http_is_refused_and_the_connection_closed(server, sen
     assert status["kind"] == "Status" and "Traceback" not in status["message"]
 
 
-def test_an_internal_error_shows_the_client_no_traceback(server, ask, caplog, monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError])
+def test_an_internal_error_shows_the_client_no_traceback(server, ask, caplog, monkeypatch, error):
     def broken(*_):
-        raise ZeroDivisionError("a secret of ours")
+        raise error("a secret of ours")
 
     monkeypatch.setattr(server.store, "list", broken)
     code, status = ask("GET", PODS)
