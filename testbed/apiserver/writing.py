@@ -5,19 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from testbed.apiserver.checks import change_problems, object_problems
-from testbed.apiserver.checks.decoding import type_problem, value_problems
 from testbed.apiserver.checks.refusal import refusal
-from testbed.apiserver.checks.words import required
+from testbed.apiserver.completion import completed
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patches.managers import Manager, note_update
 from testbed.apiserver.paths import Target
 from testbed.cluster import kinds
-from testbed.cluster.defaulting import set_defaults
-from testbed.cluster.objects import JsonObject, without_nulls
-from testbed.cluster.schemas import FieldPath, SchemaProblem, field_text, kind_schema, schema_name, schema_problems
+from testbed.cluster.objects import JsonObject
+from testbed.cluster.schemas import kind_schema
 from testbed.cluster.status import BadRequest, Conflict, Invalid, NotFound
 from testbed.cluster.store import Store
 
@@ -29,9 +25,6 @@ WITH_STATUS = frozenset(
         kinds.POD_DISRUPTION_BUDGET,
     }
 )
-
-# What Kubernetes adds where a field is missing.
-_WHAT_IS_REQUIRED = {"pathType": "pathType must be specified"}
 
 _RETRIES = 20
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: a name made of them says nothing rude
@@ -122,26 +115,7 @@ class Writer:
         return Manager(self.manager_name, "Update", self._target.api_version, self._target.subresource or "")
 
     def _complete(self, wire: JsonObject, old: JsonObject | None) -> JsonObject:
-        """The object with Kubernetes' defaults, if its schema lets it pass. Raises Invalid, with all that is wrong."""
-        kind = self._target.kind
-        wire = without_nulls(wire)
-        set_defaults(kind, wire)
-        # What an object had before need not be mended by whoever changes something else.
-        before = {} if old is None else {p.path: p.message for p in schema_problems(old, schema_name(kind))}
-        found = [p for p in schema_problems(wire, schema_name(kind)) if before.get(p.path) != p.message]
-        self._check_readable(wire, found)
-        missing = [field_text(problem.path) for problem in found if problem.is_missing]
-        causes = [(field, required(_WHAT_IS_REQUIRED.get(field.rpartition(".")[2], ""))) for field in missing]
-        known = set() if old is None else set(object_problems(kind, old))
-        causes += [each for each in object_problems(kind, wire) if each not in known and each[0] not in missing]
-        if old is not None:
-            causes += change_problems(kind, wire, old)
-        unknown = [problem.path for problem in found if problem.is_unknown]
-        if causes:
-            raise refusal(kind, str(wire["metadata"].get("name") or ""), causes)
-        if unknown:
-            self._unknown_fields(wire, unknown)
-        return wire
+        return completed(self._target.kind, wire, old, self._validation, self.warnings)
 
     @contextmanager
     def _refusals(self, wire: JsonObject) -> Iterator[None]:
@@ -155,28 +129,6 @@ class Writer:
             problems = [(cause["field"], cause["message"]) for cause in causes]
             raise refusal(self._target.kind, str(wire["metadata"].get("name")), problems) from None
 
-    def _check_readable(self, wire: JsonObject, found: list[SchemaProblem]) -> None:
-        """Raises BadRequest when fields are of other types than the kind's."""
-        kind, wrong = self._target.kind, list[str]()
-        for problem in found:
-            if not (problem.is_missing or problem.is_unknown):
-                wrong.append(type_problem(kind, problem.path, _value_at(wire, problem.path)))
-        if wrong := wrong or list(value_problems(kind, wire)):
-            raise self._unreadable(", ".join(wrong))
-
-    def _unreadable(self, why: str) -> BadRequest:
-        kind = self._target.kind
-        return BadRequest(f'{kind.name} in version "{kind.version}" cannot be handled as a {kind.name}: {why}')
-
-    def _unknown_fields(self, wire: JsonObject, paths: list[FieldPath]) -> None:
-        texts = [f'unknown field "{field_text(path)}"' for path in paths]
-        if self._validation == "Strict":
-            raise self._unreadable(f"strict decoding error: {', '.join(texts)}")
-        if self._validation == "Warn":
-            self.warnings += texts
-        for path in paths:
-            del _value_at(wire, path[:-1])[path[-1]]
-
     def _check_namespace(self, wire: JsonObject) -> None:
         """Objects can only be put into Namespaces that exist. Raises NotFound."""
         namespace = self._target.namespace
@@ -187,13 +139,6 @@ class Writer:
         except NotFound:
             return  # a store without Namespaces: nobody keeps them there
         self._store.get(kinds.NAMESPACE, namespace)
-
-
-def _value_at(wire: JsonObject, path: FieldPath) -> Any:
-    value: Any = wire
-    for part in path:
-        value = value[part]
-    return value
 
 
 def dry_run(exchange: Exchange) -> bool:

@@ -422,6 +422,14 @@ def test_what_was_wrong_before_need_not_be_mended(ask, store):
     store.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "odd"}, "spec": {}})
     assert ask("PATCH", f"{PODS}/odd", {"metadata": {"labels": {"a": "b"}}}, MERGE).code == 200
     assert ask("PATCH", f"{PODS}/odd", {"spec": {"restartPolicy": "Often"}}, MERGE).code == 422
+    containers = [{"name": "Main", "image": 5, "resources": {"limits": {"cpu": "much"}}, "ports": "none"}]
+    for name, spec in (
+        ("type", {"containers": containers}),
+        ("text", {"containers": [{**containers[0], "ports": []}]}),
+    ):
+        store.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        assert ask("PATCH", f"{PODS}/{name}", {"metadata": {"labels": {"a": "b"}}}, MERGE).code == 200
+        assert ask("PATCH", f"{PODS}/{name}", {"spec": {"dnsPolicy": 5}}, MERGE).code == 400
 
 
 def test_defaults_and_generated_names(ask):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
 
 from testbed.apiserver.checks.addresses import wrong_ip
 from testbed.apiserver.checks.names import wrong_label_name, wrong_port_name, wrong_variable_name
@@ -103,16 +105,25 @@ def _variable_problems(variable: JsonObject, at: str) -> Iterator[Problem]:
 
 
 def _resource_problems(resources: JsonObject, at: str) -> Iterator[Problem]:
-    """That they are quantities has been looked at before."""
-    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    """What is no quantity at all is said elsewhere."""
+    limits, requests = _amounts(resources.get("limits")), _amounts(resources.get("requests"))
     for part, amounts in (("limits", limits), ("requests", requests)):
-        for name, amount in amounts.items():
-            if quantity(str(amount)) < 0:
-                yield f"{at}.{part}[{name}]", invalid_value(str(amount), "must be greater than or equal to 0")
-    for name, amount in requests.items():
-        if name in limits and quantity(str(amount)) > quantity(str(limits[name])):
-            reason = f"must be less than or equal to {name} limit of {limits[name]}"
-            yield f"{at}.requests", invalid_value(str(amount), reason)
+        for name, (text, amount) in amounts.items():
+            if amount < 0:
+                yield f"{at}.{part}[{name}]", invalid_value(text, "must be greater than or equal to 0")
+    for name, (text, amount) in requests.items():
+        if name in limits and amount > limits[name][1]:
+            reason = f"must be less than or equal to {name} limit of {limits[name][0]}"
+            yield f"{at}.requests", invalid_value(text, reason)
+
+
+def _amounts(given: JsonObject | None) -> dict[str, tuple[str, Decimal]]:
+    """Quantities by name, each as it is written and what it says."""
+    found = {}
+    for name, value in (given or {}).items():
+        with suppress(ValueError):
+            found[name] = str(value), quantity(str(value))
+    return found
 
 
 def _probe_problems(probe: JsonObject, at: str, once: bool) -> Iterator[Problem]:
