@@ -22,8 +22,8 @@ _WHAT_IS_REQUIRED = {"pathType": "pathType must be specified"}
 def completed(kind: Kind, wire: JsonObject, old: JsonObject | None, validation: str, warnings: list[str]) -> JsonObject:
     """An object with Kubernetes' defaults, in the place of ``old`` if there is one.
 
-    ``validation`` says what becomes of unknown fields: ``Strict`` refuses the object, ``Warn`` drops them and says so in
-    ``warnings``, ``Ignore`` drops them. Raises BadRequest when it is no such object, Invalid with all that is wrong else.
+    ``validation`` says what becomes of unknown fields: ``Strict`` refuses the object, ``Warn`` drops them and says so
+    in ``warnings``, ``Ignore`` drops them. Raises BadRequest when it is no such object, Invalid with all that is wrong.
     """
     wire = without_nulls(wire)
     set_defaults(kind, wire)
