@@ -262,9 +262,14 @@ class Parent:
     def _fork(
         self, main: Callable[[], None], argv: list[str], environment: dict[str, str], directory: str, log: int
     ) -> int:
-        pid = os.fork()
-        if pid == 0:
-            self._become(main, argv, environment, directory, log)
+        # PID 1 never hears of a signal that comes before it has a handler, unless it is blocked until then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(main, argv, environment, directory, log)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._children.add(pid)
         return pid
 
@@ -284,8 +289,8 @@ class Parent:
             os.setsid()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # PID 1 gets no signal that it has no handler for.
             signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)
             os.dup2(log, 1)
