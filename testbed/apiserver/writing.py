@@ -22,7 +22,7 @@ WITH_STATUS = frozenset(
     {
         *(kinds.POD, kinds.NODE, kinds.NAMESPACE, kinds.SERVICE, kinds.INGRESS),
         *(kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.DAEMON_SET, kinds.JOB),
-        kinds.POD_DISRUPTION_BUDGET,
+        *(kinds.POD_DISRUPTION_BUDGET, kinds.CRON_JOB),
     }
 )
 

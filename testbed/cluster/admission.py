@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from testbed.cluster import identity
 from testbed.cluster.config_rules import config_change_problems, config_problems
+from testbed.cluster.cron_jobs import cron_job_problems, job_template
 from testbed.cluster.defaulting import set_default_requests, set_defaults
 from testbed.cluster.disruption_budgets import budget_problems
 from testbed.cluster.field_problem import FieldProblem
 from testbed.cluster.ingress.default_class import default_class_admission
 from testbed.cluster.jobs import JOB_UID_LABELS
-from testbed.cluster.kinds import CONFIG_MAP, NAMESPACE, POD, POD_DISRUPTION_BUDGET, SECRET, Kind
+from testbed.cluster.kinds import CONFIG_MAP, CRON_JOB, NAMESPACE, POD, POD_DISRUPTION_BUDGET, SECRET, Kind
 from testbed.cluster.namespace_lifecycle import CONTENT_FINALIZER
 from testbed.cluster.objects import JsonObject, object_name, object_namespace
 from testbed.cluster.ownership import controller
@@ -65,6 +66,9 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         elif kind is POD:
             _label_as_its_jobs(new)
             set_default_requests(new)
+        elif kind is CRON_JOB:
+            set_defaults(kind, new)
+            problems = [*cron_job_problems(new), *_job_template_problems(new)]
         elif kind is POD_DISRUPTION_BUDGET:
             problems = list(budget_problems(new))
         elif kind is NAMESPACE:
@@ -75,6 +79,14 @@ def cluster_admission(config: NetworkConfig) -> Admission:
         return problems
 
     return admit
+
+
+def _job_template_problems(cron_job: JsonObject) -> Iterator[FieldProblem]:
+    """What is wrong with the Job that it would make."""
+    wire = job_template(cron_job)
+    set_workload_defaults(wire)
+    for problem in workload_problems(wire):
+        yield problem._replace(field=f"spec.jobTemplate.{problem.field}")
 
 
 def _label_as_its_jobs(pod: JsonObject) -> None:

@@ -164,6 +164,20 @@ def _job(wire: JsonObject) -> None:
     spec.setdefault("suspend", False)
 
 
+def _cron_job(wire: JsonObject) -> None:
+    spec = wire.get("spec")
+    if not isinstance(spec, dict):
+        return
+    spec.setdefault("concurrencyPolicy", "Allow")
+    spec.setdefault("suspend", False)
+    spec.setdefault("successfulJobsHistoryLimit", 3)
+    spec.setdefault("failedJobsHistoryLimit", 1)
+    if isinstance(template := spec.get("jobTemplate"), dict) and isinstance(job := template.get("spec"), dict):
+        pods = job.get("template")
+        if isinstance(pods, dict):
+            _pod_spec(pods.get("spec"))
+
+
 def _secret(wire: JsonObject) -> None:
     wire.setdefault("type", "Opaque")
     texts = wire.get("stringData")
@@ -205,6 +219,7 @@ _COMPLETIONS: dict[Kind, Callable[[JsonObject], None]] = {
     kinds.STATEFUL_SET: _stateful_set,
     kinds.DAEMON_SET: _daemon_set,
     kinds.JOB: _job,
+    kinds.CRON_JOB: _cron_job,
     kinds.SECRET: _secret,
     kinds.NETWORK_POLICY: _network_policy,
     kinds.ENDPOINTS: _endpoints,

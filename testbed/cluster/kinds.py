@@ -69,6 +69,9 @@ DAEMON_SET = Kind(
 # What a StatefulSet or DaemonSet keeps of its former templates.
 CONTROLLER_REVISION = Kind(_APPS, "v1", "ControllerRevision", "controllerrevisions", namespaced=True)
 JOB = Kind("batch", "v1", "Job", "jobs", namespaced=True, has_generation=True, in_all=True)
+CRON_JOB = Kind(
+    "batch", "v1", "CronJob", "cronjobs", namespaced=True, short_names=("cj",), has_generation=True, in_all=True
+)
 INGRESS = Kind(_NETWORKING, "v1", "Ingress", "ingresses", namespaced=True, short_names=("ing",), has_generation=True)
 INGRESS_CLASS = Kind(_NETWORKING, "v1", "IngressClass", "ingressclasses", namespaced=False, has_generation=True)
 NETWORK_POLICY = Kind(
@@ -96,6 +99,7 @@ KINDS: tuple[Kind, ...] = (
     DEPLOYMENT,
     STATEFUL_SET,
     DAEMON_SET,
+    CRON_JOB,
     JOB,
     REPLICA_SET,
     CONTROLLER_REVISION,
@@ -122,7 +126,6 @@ ABSENT_KINDS: tuple[Kind, ...] = (
     Kind("", "v1", "ResourceQuota", "resourcequotas", namespaced=True, short_names=("quota",)),
     Kind("", "v1", "LimitRange", "limitranges", namespaced=True, short_names=("limits",)),
     Kind("", "v1", "ServiceAccount", "serviceaccounts", namespaced=True, short_names=("sa",)),
-    Kind("batch", "v1", "CronJob", "cronjobs", namespaced=True, short_names=("cj",)),
     Kind(_AUTOSCALING, "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, short_names=("hpa",)),
     Kind(_AUTOSCALING, "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True),
     Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False, short_names=("sc",)),

@@ -16,6 +16,7 @@ from typing import Protocol
 from testbed.cluster.api_service import ApiServiceLoop
 from testbed.cluster.attempt import attempt
 from testbed.cluster.binder import Binder
+from testbed.cluster.cron_job_loop import CronJobLoop
 from testbed.cluster.disruption_loop import DisruptionLoop
 from testbed.cluster.endpoints_loop import EndpointsLoop
 from testbed.cluster.events import EventRecorder
@@ -23,6 +24,7 @@ from testbed.cluster.garbage_loop import GarbageLoop
 from testbed.cluster.kinds import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
+    CRON_JOB,
     DAEMON_SET,
     DEPLOYMENT,
     ENDPOINT_SLICE,
@@ -58,7 +60,7 @@ _log = logging.getLogger(__name__)
 # it looks for what is missing. Nothing follows from Events.
 _FOLLOWED = (
     *(NAMESPACE, NODE, LEASE, ENDPOINT_SLICE, ENDPOINTS, SERVICE),
-    *(DEPLOYMENT, STATEFUL_SET, DAEMON_SET, JOB, REPLICA_SET, CONTROLLER_REVISION, POD),
+    *(DEPLOYMENT, STATEFUL_SET, DAEMON_SET, CRON_JOB, JOB, REPLICA_SET, CONTROLLER_REVISION, POD),
     *(CONFIG_MAP, SECRET, INGRESS_CLASS, INGRESS, NETWORK_POLICY, POD_DISRUPTION_BUDGET),
 )
 
@@ -138,6 +140,7 @@ class Loops:
             GarbageLoop(self._store),
             NamespaceLoop(self._store, self._clock, self._settings),
             WorkloadLoop(self._store, self._recorder, self._clock),
+            CronJobLoop(self._store, self._recorder, self._clock),
             NodeLoop(self._store, self._recorder, self._clock, self._settings),
             NoticeLoop(self._recorder),
             DisruptionLoop(self._store, self._clock),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.cluster.kinds import EVENT, INGRESS, INGRESS_CLASS, POD_DISRUPTION_BUDGET, Kind
+from testbed.cluster.kinds import CRON_JOB, EVENT, INGRESS, INGRESS_CLASS, POD_DISRUPTION_BUDGET, Kind
 from testbed.cluster.objects import JsonObject
 
 Convert = Callable[[JsonObject], JsonObject]
@@ -149,5 +149,12 @@ OTHER_VERSIONS: tuple[OtherVersion, ...] = (
         "use policy/v1 PodDisruptionBudget",
     ),
     _old_ingress("extensions", "v1.22"),
+    OtherVersion(
+        CRON_JOB,
+        "batch",
+        "v1beta1",
+        *_same_as_stored(CRON_JOB, "batch/v1beta1"),
+        "batch/v1beta1 CronJob is deprecated in v1.21+, unavailable in v1.25+; use batch/v1 CronJob",
+    ),
     OtherVersion(EVENT, "events.k8s.io", "v1", _event_to_stored, _event_from_stored),
 )

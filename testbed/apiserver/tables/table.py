@@ -19,6 +19,7 @@ _LAYOUTS: dict[Kind, Layout] = {
     kinds.STATEFUL_SET: workloads.STATEFUL_SETS,
     kinds.DAEMON_SET: workloads.DAEMON_SETS,
     kinds.JOB: workloads.JOBS,
+    kinds.CRON_JOB: workloads.CRON_JOBS,
     kinds.POD_DISRUPTION_BUDGET: workloads.POD_DISRUPTION_BUDGETS,
     kinds.CONTROLLER_REVISION: workloads.CONTROLLER_REVISIONS,
     kinds.LEASE: cluster.LEASES,

@@ -19,6 +19,7 @@ from testbed.apiserver.tables.columns import (
     labels_text,
     seconds_of,
     selector_text,
+    since,
     spec,
     status,
 )
@@ -142,6 +143,21 @@ def _controller_revision(wire: JsonObject, now: float) -> list[Any]:
     return [wire["metadata"]["name"], controller, int(wire.get("revision") or 0), age(wire, now)]
 
 
+def _cron_job(wire: JsonObject, now: float) -> list[Any]:
+    told, template = status(wire), spec(wire).get("jobTemplate") or {}
+    return [
+        wire["metadata"]["name"],
+        spec(wire).get("schedule", ""),
+        spec(wire).get("timeZone") or NONE,
+        str(spec(wire).get("suspend") is True),
+        len(told.get("active") or ()),
+        since(told["lastScheduleTime"], now) if told.get("lastScheduleTime") else NONE,
+        age(wire, now),
+        *containers_text({"spec": spec(template)}),
+        selector_text(None),
+    ]
+
+
 def _disruption_budget(wire: JsonObject, now: float) -> list[Any]:
     wanted = [spec(wire).get(name) for name in ("minAvailable", "maxUnavailable")]
     limits = ["N/A" if limit is None else str(limit) for limit in wanted]
@@ -190,4 +206,16 @@ POD_DISRUPTION_BUDGETS = Layout(
         AGE,
     ),
     _disruption_budget,
+)
+CRON_JOBS = Layout(
+    (
+        NAME,
+        Column("Schedule", "When it makes a job."),
+        Column("Timezone", "Whose time is meant."),
+        Column("Suspend", "Whether it makes none for now."),
+        Column("Active", "How many of its jobs run.", "integer"),
+        Column("Last Schedule", "How long ago it made one."),
+        *(AGE, CONTAINERS, IMAGES, SELECTOR),
+    ),
+    _cron_job,
 )

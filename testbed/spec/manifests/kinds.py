@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from testbed.errors import Problem
 from testbed.spec.manifests import (
     configuration,
+    cron_job,
     disruption_budget,
     endpoint_slice,
     endpoints,
@@ -42,6 +43,7 @@ KINDS = (
     ManifestKind("apps/v1", "StatefulSet", "statefulset-apps-v1", workload.problems, workload.STATEFUL_SET_FIELDS),
     ManifestKind("apps/v1", "DaemonSet", "daemonset-apps-v1", workload.problems, workload.DAEMON_SET_FIELDS),
     ManifestKind("batch/v1", "Job", "job-batch-v1", workload.problems, workload.JOB_FIELDS),
+    ManifestKind("batch/v1", "CronJob", "cronjob-batch-v1", cron_job.problems, cron_job.FIELDS),
     ManifestKind("v1", "ConfigMap", "configmap-v1", configuration.problems, configuration.CONFIG_MAP_FIELDS),
     ManifestKind("v1", "Secret", "secret-v1", configuration.problems, configuration.SECRET_FIELDS),
     ManifestKind("v1", "Service", "service-v1", service.problems, service.FIELDS),

@@ -85,13 +85,17 @@ def pod_template(manifest: Manifest) -> tuple[FieldPath, JsonObject] | None:
     """The pod that the object is or makes, with the path to it; None for a kind that has to do with no pods."""
     if manifest.kind == "Pod":
         return (), manifest.object
+    if manifest.kind == "CronJob":
+        return ("spec", "jobTemplate", "spec", "template"), manifest.spec["jobTemplate"]["spec"]["template"]
     if manifest.kind in WORKLOADS:
         return ("spec", "template"), manifest.spec["template"]
     return None
 
 
 def replica_count(manifest: Manifest) -> int:
-    """How many pods the object is or makes: of a DaemonSet one, as far as can be told without the nodes."""
+    """How many pods the object is or makes at first: of a DaemonSet one, as far as can be told without the nodes."""
+    if manifest.kind == "CronJob":
+        return 0
     if manifest.kind == "Job":
         return wanted_now(manifest.object, 0)
     return 1 if manifest.kind in ("Pod", "DaemonSet") else int(manifest.spec.get("replicas", 1))
