@@ -466,7 +466,10 @@ class Kubelet:
         now = time.monotonic()
         self._parent_deaths.append(now)
         recent = sum(now - death < _DEATHS_WITHIN_S for death in self._parent_deaths)
-        self.at(now + (0.0 if recent == 1 else _REVIVE_EVERY_S * 2 ** (recent - 2)), self._revive_parent)
+        if recent == 1:
+            self._revive_parent()
+        else:
+            self.at(now + _REVIVE_EVERY_S * 2 ** (recent - 2), self._revive_parent)
 
     def _revive_parent(self) -> None:
         try:
@@ -476,6 +479,8 @@ class Kubelet:
             self.at(time.monotonic() + _REVIVE_EVERY_S, self._revive_parent)
         else:
             self._tell_nodes("Normal", RESTARTED, "the parent of the pods' processes was started again")
+            for runner in self._pods.values():
+                runner.make_again()  # those that have tried in vain meanwhile
 
     def _tell_nodes(self, event_type: EventType, reason: str, message: str) -> None:
         for node in self._store.list(NODE).items:

@@ -176,15 +176,15 @@ class PodRunner:
             self.stage = "up"  # so that it counts as settled; containers wait for what is not there
             for run in self.runs:
                 run.cannot_start("ContainerCreating", error, None)
-            self._tools.at(time.monotonic() + _RETRY_S, self._again)
+            self._tools.at(time.monotonic() + _RETRY_S, self.make_again)
         else:
             self.stage = "up"
             if process.returncode is not None:
                 self._sandbox_ended()
 
-    def _again(self) -> None:
-        """Make the pod's namespaces anew, and start it from the beginning."""
-        if self.stage not in ("making", "up"):
+    def make_again(self) -> None:
+        """Make the pod's namespaces anew where there are none, and start it from the beginning."""
+        if self.stage != "up" or self._sandbox is not None:
             return
         self.stage = "new"
         for run in self.runs:
@@ -205,7 +205,7 @@ class PodRunner:
             processes = [process for process in self._processes.values() if process.returncode is None]
             self._tools.containers.signal(processes, signal.SIGKILL, group=True)
             self._lost = {run.name for run in self.runs if isinstance(run.state, Running)}
-            self._again()
+            self.make_again()
 
     # -- containers ----------------------------------------------------------------------------------------------
 
