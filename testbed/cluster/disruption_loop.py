@@ -88,7 +88,10 @@ class DisruptionLoop:
         """What keeps a pod: the Deployment rather than its ReplicaSet."""
         found: tuple[str, int] | None = None
         wire = pod
-        while (owner := controller(wire)) is not None and owner[1] in self._owners:
+        for _ in range(2):  # no more: owners may go round
+            owner = controller(wire)
+            if owner is None or owner[1] not in self._owners:
+                break
             wire = self._owners[owner[1]]
             found = owner[1], replicas_of(wire)
         return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from testbed.cluster.disruption_budgets import budget_status
+from testbed.cluster.disruption_loop import DisruptionLoop
 from testbed.cluster.eviction import count_eviction
 from testbed.cluster.kinds import DEPLOYMENT, POD, POD_DISRUPTION_BUDGET
 from testbed.cluster.objects import object_name
@@ -146,3 +149,21 @@ def test_two_budgets_for_a_pod_are_one_too_many():
 def test_budgets_that_make_no_sense_are_refused(spec, field):
     with Cluster() as cluster, pytest.raises(Invalid, match=field):
         cluster.store.create(budget(**spec))
+
+
+def test_owners_that_go_round_end_no_loop():
+    """A ReplicaSet that is its own controller, as ``kubectl patch`` can make one."""
+    own = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": True}]
+    replica_set = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "spec": {"replicas": 4}}
+    replica_set["metadata"] = {"name": "web", "namespace": "default", "uid": "u", "ownerReferences": own}
+    store = Store()
+    loop = DisruptionLoop(store, lambda: NOW_S)
+    kept = ready_pod("a")
+    kept["metadata"] = {**kept["metadata"], "ownerReferences": own, "labels": {"app": "web"}}
+    for wire in (replica_set, kept, store.create(budget(maxUnavailable="50%"))):
+        loop.put(wire)
+    work = threading.Thread(target=loop.work, daemon=True)
+    work.start()
+    work.join(5)
+    assert not work.is_alive()
+    assert store.get(POD_DISRUPTION_BUDGET, "web")["status"]["desiredHealthy"] == 2
