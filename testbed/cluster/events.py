@@ -24,6 +24,8 @@ EventType = Literal["Normal", "Warning"]
 
 _COMBINED_AFTER = 25
 _COMBINED = "(combined from similar events): "
+# An Event's name is that of its object and a moment in 16 digits, together no more than the 253 of any name.
+_NAME_PART = 253 - len(".") - 16
 _KEPT = 2000  # Events of one recorder; what is older is deleted, as Kubernetes does after an hour
 
 
@@ -68,8 +70,9 @@ class EventRecorder:
     def _create(self, event: JsonObject) -> str:
         """Write a new Event; its name, by which those of one object are sorted as they came."""
         moment_ns = time.time_ns()
+        about = event["involvedObject"]["name"][:_NAME_PART].rstrip("-.")
         while True:
-            event["metadata"]["name"] = name = f"{event['involvedObject']['name']}.{moment_ns:x}"
+            event["metadata"]["name"] = name = f"{about}.{moment_ns:x}"
             try:
                 self._store.create(event)
                 return name

@@ -29,6 +29,15 @@ def test_an_event_names_its_object_and_who_says_it() -> None:
     assert event["involvedObject"]["uid"] and event["source"] == {"component": "kubelet"}
 
 
+def test_objects_of_long_names_have_events() -> None:
+    """Kubernetes allows 253 characters, and an Event's name is longer than its object's."""
+    store, names = Store(), ["a" * 253, "b" * 235 + ".cut-here", "d" * 236]
+    for name in names:
+        named = store.create({**POD, "metadata": {"name": name, "namespace": "shop"}})
+        EventRecorder(store, "kubelet").record(named, "Normal", "Started", "Started container web")
+    assert [wire["involvedObject"]["name"] for wire in store.list(EVENT).items] == names
+
+
 def test_the_same_again_is_counted() -> None:
     store = Store()
     recorder, pod = EventRecorder(store, "kubelet"), store.create(POD)
