@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from testbed.apiserver.answers import Form
 from testbed.apiserver.bodies import posted_object
+from testbed.apiserver.checks.containers import container_problems
 from testbed.apiserver.checks.refusal import refusal
-from testbed.apiserver.checks.words import Problem, duplicate, forbidden, not_found, required
+from testbed.apiserver.checks.words import Problem, duplicate, forbidden, not_found
 from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patching import change_of
 from testbed.apiserver.paths import Target
@@ -67,14 +68,13 @@ def _problems(pod: JsonObject, old: JsonObject) -> Iterator[Problem]:
     if any(container not in listed for container in before):
         yield at, forbidden("existing ephemeral containers may not be changed or removed")
     others = {one["name"] for part in ("containers", "initContainers") for one in spec.get(part) or ()}
-    names = set(others)
+    names, volumes = set(others), [str(volume.get("name")) for volume in spec.get("volumes") or ()]
     for index, container in enumerate(listed):
         name, here = container["name"], f"{at}[{index}]"
         if name in names:
             yield f"{here}.name", duplicate(name)
         names.add(name)
-        if not container.get("image"):
-            yield f"{here}.image", required()
+        yield from container_problems(container, volumes, here)
         for field in _FORBIDDEN:
             if container.get(field):
                 yield f"{here}.{field}", forbidden("cannot be set for an Ephemeral Container")

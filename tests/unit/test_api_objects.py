@@ -332,6 +332,8 @@ def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
     for wrong, name in [
         ({"name": "main", "image": "busybox"}, "name"),
         ({"name": "x"}, "image"),
+        ({"name": "../x", "image": "busybox"}, "name"),
+        ({"name": "x", "image": "busybox", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, "name"),
         ({"name": "x", "image": "busybox", "targetContainerName": "nobody"}, "targetContainerName"),
         ({"name": "x", "image": "busybox", "ports": [{"containerPort": 80}]}, "ports"),
     ]:
