@@ -281,7 +281,9 @@ class ListWatch:
             if not readable:
                 return
             for stream in readable:
-                self._pending.extend(by_stream[stream].read())
+                # Of two that are ready at once, eventlet gives the second to the select after the one that waited.
+                if stream in by_stream:
+                    self._pending.extend(by_stream[stream].read())
 
     def _deliver(self) -> None:
         if self._pending and not self._stopped:

@@ -352,6 +352,37 @@ def test_it_runs_in_a_green_thread_under_eventlets_monkey_patches(store, server)
     assert (finished.returncode, finished.stdout) == (0, "['a']\n['b']\n"), finished.stderr
 
 
+def test_it_can_be_stopped_just_when_something_arrives_under_eventlet(store, server):
+    store.create(pod("a"))
+    program = """
+        import eventlet
+        eventlet.monkey_patch()
+        import sys
+        from eventlet.patcher import original
+        from testbed.cluster.client import ApiClient, ListWatch, Selection
+        from testbed.cluster.kinds import POD
+
+        # Of the two the hub takes either first.
+        batches = []
+        followers = [ListWatch(ApiClient(sys.argv[1]), [Selection(POD)], batches.append) for _ in range(8)]
+        running = [eventlet.spawn(follower.run) for follower in followers]
+        while len(batches) < len(followers):
+            eventlet.sleep(0.001)
+        print("now", flush=True)
+        # The hub stands still until there is something to read, and then finds that and the wish to stop together.
+        for follower in followers:
+            original("select").select([follower._sources[0].stream.fileno()], [], [])
+            follower.stop()
+        for each in running:
+            each.wait()
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(program), server.url]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "now\n", process.stderr.read()
+        store.create(pod("b"))
+        assert process.wait(30) == 0, process.stderr.read()
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.data())
 def test_chunks_are_decoded_whatever_the_pieces(chunks, data):
     encoded = b"".join(b"%X;ext=1\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
