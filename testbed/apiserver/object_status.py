@@ -1,4 +1,5 @@
-"""The subresource ``status``: what an object's controller says of it."""
+"""The subresources that are a part of the object: ``status``, what its controller says of it, and ``finalize``, what a
+Namespace waits for when it is deleted."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
 
 
-def answer_status(exchange: Exchange, server: ApiServer, target: Target) -> None:
-    """Read the object, or change its status and nothing else."""
+def answer_part(exchange: Exchange, server: ApiServer, target: Target) -> None:
+    """Read the object, or change this part of it and nothing else."""
     form = Form(exchange, target)
     if exchange.method == "GET":
         exchange.answer(200, form.one(server.store.get(target.kind, *target.where)), target.headers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from testbed.apiserver.ephemeral_containers import answer_ephemeral_containers
 from testbed.apiserver.exchange import Exchange
-from testbed.apiserver.object_status import answer_status
+from testbed.apiserver.object_status import answer_part
 from testbed.apiserver.paths import Target
 from testbed.apiserver.pod_actions import answer_binding, answer_eviction
 from testbed.apiserver.scale import answer_scale
@@ -17,7 +17,7 @@ from testbed.apiserver.streams.exec import answer_exec
 from testbed.apiserver.streams.log import answer_log
 from testbed.apiserver.streams.port_forward import answer_port_forward
 from testbed.apiserver.writing import WITH_STATUS
-from testbed.cluster.kinds import DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET, Kind
+from testbed.cluster.kinds import DEPLOYMENT, NAMESPACE, POD, REPLICA_SET, STATEFUL_SET, Kind
 
 if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
@@ -43,11 +43,12 @@ _CHANGES = ("GET", "PUT", "PATCH")
 _CHANGE_VERBS = ("get", "patch", "update")
 
 _ALL: tuple[Subresource, ...] = (
-    *(Subresource(kind, "status", _CHANGES, kind.name, _CHANGE_VERBS, answer_status) for kind in WITH_STATUS),
+    *(Subresource(kind, "status", _CHANGES, kind.name, _CHANGE_VERBS, answer_part) for kind in WITH_STATUS),
     *(
         Subresource(kind, "scale", _CHANGES, "Scale", _CHANGE_VERBS, answer_scale)
         for kind in (DEPLOYMENT, REPLICA_SET, STATEFUL_SET)
     ),
+    Subresource(NAMESPACE, "finalize", ("PUT",), "Namespace", ("update",), answer_part),
     Subresource(POD, "binding", ("POST",), "Binding", ("create",), answer_binding),
     Subresource(POD, "eviction", ("POST",), "Eviction", ("create",), answer_eviction),
     Subresource(POD, "ephemeralcontainers", _CHANGES, "Pod", _CHANGE_VERBS, answer_ephemeral_containers),

@@ -99,10 +99,15 @@ class Writer:
                 raise BadRequest(f"a patch cannot change the object's {name}")
         if subresource == "status":
             new = {**old, "metadata": {**old["metadata"]}, **({"status": new["status"]} if "status" in new else {})}
+        elif subresource == "finalize":
+            new = {**old, "metadata": {**old["metadata"]}, "spec": new.get("spec") or {}}
         elif kind in WITH_STATUS:
             new = {name: value for name, value in new.items() if name != "status"}
             if "status" in old:
                 new["status"] = old["status"]
+        if kind is kinds.NAMESPACE and subresource != "finalize":
+            # Who empties its finalizers in passing would leave behind what is in it.
+            new["spec"] = old.get("spec") or {}
         new = self._complete(new, old)
         metadata = new["metadata"]
         if not metadata.get("resourceVersion"):

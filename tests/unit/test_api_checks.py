@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 from typing import Any
 
 import pytest
@@ -54,6 +55,11 @@ def service(*ports: JsonObject, **spec: Any) -> JsonObject:
         "metadata": {"name": "web"},
         "spec": {"selector": LABELS, "ports": list(ports), **spec},
     }
+
+
+def quoted_signals() -> list[str]:
+    aliases = ("SIGCLD", "SIGIOT", "SIGPOLL")
+    return sorted(f'"{name}"' for name in signal.Signals.__members__ if name not in aliases)
 
 
 def endpoints(*subsets: JsonObject) -> JsonObject:
@@ -203,6 +209,11 @@ def endpoint_slice(*addresses: str) -> JsonObject:
             with_container(livenessProbe={"tcpSocket": {"port": 80}, "periodSeconds": -1}),
             f"{AT}.livenessProbe.periodSeconds",
             "Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            with_container(lifecycle={"stopSignal": "KILL"}),
+            f"{AT}.lifecycle.stopSignal",
+            f'Unsupported value: "KILL": supported values: {", ".join(quoted_signals())}',
         ),
         (
             with_container(lifecycle={"preStop": {}}),

@@ -601,6 +601,17 @@ def _references(node):
             yield from _references(inner)
 
 
+def test_what_a_namespace_waits_for_is_changed_by_a_subresource_alone(ask, store):
+    wire = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    store.create({**wire, "spec": {"finalizers": ["kubernetes"]}})
+    path = "/api/v1/namespaces/shop"
+    for change in (ask("PUT", path, wire), ask("PATCH", path, {"spec": {"finalizers": []}}, MERGE)):
+        assert (change.code, change.body["spec"]) == (200, {"finalizers": ["kubernetes"]})
+    assert ask("DELETE", path).body["status"]["phase"] == "Terminating"
+    assert ask("PUT", f"{path}/finalize", {**wire, "spec": {"finalizers": []}}).code == 200
+    assert ask("GET", path).code == 404
+
+
 @pytest.mark.parametrize("kind", ABSENT_KINDS, ids=lambda kind: f"{kind.resource}.{kind.version}")
 def test_kinds_of_which_there_are_none(ask, kind):
     path = kind.path("default" if kind.namespaced else None)

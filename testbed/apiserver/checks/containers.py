@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -27,6 +28,7 @@ from testbed.cluster.values import PROTOCOLS
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE_NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
+_SIGNALS = [name for name in signal.Signals.__members__ if name not in ("SIGCLD", "SIGIOT", "SIGPOLL")]
 _HOOKS = ("postStart", "preStop")
 _PROBE_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 _HOOK_HANDLERS = ("exec", "httpGet", "tcpSocket", "sleep")
@@ -52,6 +54,8 @@ def container_problems(container: JsonObject, volumes: list[str], at: str) -> It
         if container.get(probe) is not None:
             yield from _probe_problems(container[probe], f"{at}.{probe}", probe != "readinessProbe")
     lifecycle = container.get("lifecycle") or {}
+    if (name := lifecycle.get("stopSignal")) is not None and name not in signal.Signals.__members__:
+        yield f"{at}.lifecycle.stopSignal", unsupported(name, _SIGNALS)
     for hook in _HOOKS:
         if lifecycle.get(hook) is not None:
             yield from _handler_problems(lifecycle[hook], _HOOK_HANDLERS, f"{at}.lifecycle.{hook}")
