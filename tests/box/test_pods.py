@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from testbed.cluster.kinds import CONFIG_MAP, EVENT, POD
 from testbed.cluster.pod_facts import is_ready
 from testbed.cluster.status import NotFound
+from testbed.network.pods.spawner import Spawner
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import parse_endpoint
 from tests.box.clusters import cluster, plan_of, pod
@@ -292,6 +295,23 @@ def a_node_of_its_own(testbed: Testbed) -> None:
         )
 
 
+def more_is_asked_at_once_than_sockets_hold(_: Testbed) -> None:
+    answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+    spawner = Spawner(lambda ended: None, lambda: None)
+    spawner.start()
+    try:
+        requests = [{"sandbox": "nobody's"}] * 3000
+
+        def ask() -> None:
+            for request in requests:
+                spawner.run(request, lambda pid, error: answers.put(error))
+
+        threading.Thread(target=ask, daemon=True).start()
+        assert all("gone" in answers.get(timeout=WAIT_S) for _ in requests)
+    finally:
+        spawner.stop()
+
+
 def everything_comes_back(testbed: Testbed) -> None:
     parent = testbed.containers.parent_pid
     assert parent is not None
@@ -313,6 +333,7 @@ def pods_live() -> None:
             pods_end_in_order,
             ports_of_nodes_lead_to_pods,
             a_node_of_its_own,
+            more_is_asked_at_once_than_sockets_hold,
             everything_comes_back,
         ):
             began = time.monotonic()

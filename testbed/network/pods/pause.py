@@ -68,6 +68,8 @@ def pause_commands(file: Path) -> tuple[list[str], list[str]]:
     program = executable(platform.machine())
     if program is None:
         return ["sleep", "infinity"], []
-    file.write_bytes(program)
-    file.chmod(0o755)
+    new = file.with_suffix(".new")  # a file that is being executed cannot be written
+    new.write_bytes(program)
+    new.chmod(0o755)
+    new.replace(file)
     return [str(file)], [str(file), "container"]
