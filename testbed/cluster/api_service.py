@@ -54,6 +54,11 @@ def api_service(service_cidr: IPNetwork, node_ip: IPAddress) -> list[JsonObject]
     return [service, endpoints, endpoint_slice]
 
 
+def is_api_service(service: JsonObject) -> bool:
+    """Whether a Service is the API's own, which pods of all Namespaces are told of."""
+    return _is_its_own(service) and (service["metadata"].get("labels") or {}).items() >= _LABELS.items()
+
+
 class ApiServiceLoop:
     """Makes the three objects when they are not there: ``kubectl delete all --all`` takes the Service with it."""
 

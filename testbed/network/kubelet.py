@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from testbed.cluster.api_service import is_api_service
 from testbed.cluster.events import EventRecorder, EventType
 from testbed.cluster.kinds import CONFIG_MAP, NODE, POD, SECRET, SERVICE, Kind
 from testbed.cluster.objects import JsonObject, object_name, object_namespace, pod_key, resource_version
@@ -211,11 +212,13 @@ class Kubelet:
             return None
 
     def service_variables(self, namespace: str) -> dict[str, str]:
-        """The variables that say where a namespace's Services are; none where there are very many of them."""
+        """The variables that say where a namespace's Services are, and the API; none where there are very many."""
         version = self._store.newest_versions([SERVICE])[SERVICE.name]
         known = self._service_variables.get(namespace)
         if known is None or known[0] != version:
-            services = self._store.list(SERVICE, lambda wire: object_namespace(wire) == namespace).items
+            services = self._store.list(
+                SERVICE, lambda wire: object_namespace(wire) == namespace or is_api_service(wire)
+            ).items
             variables = service_variables(services) if len(services) <= _MOST_SERVICES else {}
             known = self._service_variables[namespace] = version, variables
         return known[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.cluster.api_service import API_PORT
+from testbed.cluster.api_service import API_PORT, is_api_service
 from testbed.cluster.kinds import ENDPOINT_SLICE, ENDPOINTS, SERVICE
 from testbed.cluster.loop_settings import LoopSettings
 from testbed.cluster.objects import object_name
@@ -51,3 +51,11 @@ def test_an_experiment_has_none():
     with Cluster() as cluster:
         cluster.settle()
         assert there(cluster) == [[]] * 3
+
+
+def test_it_is_told_from_a_service_that_a_person_calls_so():
+    with Cluster(settings=SETTINGS) as cluster:
+        cluster.settle()
+        assert is_api_service(cluster.store.get(SERVICE, "kubernetes"))
+    for other in (service("kubernetes"), service("kubernetes", "shop"), service("web")):
+        assert not is_api_service(other)
