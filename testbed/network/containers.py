@@ -7,6 +7,7 @@ container does; its containers' programs run in them and share localhost. Everyt
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -31,6 +32,9 @@ FOLDERS = Path("/run/pods")
 
 # Of all logs together: a program that writes without end must not take the machine's memory.
 _LOGS_SIZE = "256m"
+
+# A file's name may have 255 bytes; a namespace's, a pod's and a container's have 379 together.
+_LONGEST_LOG_NAME = 200
 
 # How long programs may take to end after SIGTERM when the whole cluster ends: nothing here has state to save.
 _END_S = 2.0
@@ -126,7 +130,10 @@ class Containers:
 
         The file of a run is complete when :meth:`is_running` is no longer true.
         """
-        return LOGS / f"{key.replace('/', '_')}_{container}{'.previous' if previous else ''}.log"
+        name = f"{key.replace('/', '_')}_{container}"
+        if len(name) > _LONGEST_LOG_NAME:
+            name = f"{name[:_LONGEST_LOG_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return LOGS / f"{name}{'.previous' if previous else ''}.log"
 
     def is_running(self, key: str, container: str) -> bool:
         """Whether the container's process runs."""

@@ -15,6 +15,7 @@ import pytest
 
 from testbed.cluster.kinds import Kind
 from testbed.errors import InputError
+from testbed.network.containers import Containers
 from testbed.network.pods.environment import NotConfigured, container_variables, quantity, service_variables
 from testbed.network.pods.host_ports import host_ports, rules
 from testbed.network.pods.pause import pause_commands
@@ -192,6 +193,13 @@ def test_ports_of_the_node_are_rules_of_its_kernel() -> None:
     assert ":81" not in text
     assert host_ports(pod({"ports": ports}, hostNetwork=True)) == []
     assert rules([], ip_network("10.244.0.0/16")).count("\n") == 2, "nothing is left but the end of the table"
+
+
+def test_each_log_has_a_name_that_a_file_may_have() -> None:
+    key = f"{'n' * 63}/{'p' * 253}"
+    names = {Containers.log(key, name, previous).name for name in ("a" * 63, "b") for previous in (False, True)}
+    assert len(names) == 4 and all(len(name) <= 255 for name in names)
+    assert Containers.log("default/web", "main").name == "default_web_main.log"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
