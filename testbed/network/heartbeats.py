@@ -80,18 +80,21 @@ class Heartbeats:
         if not self._kubelet_runs():
             return
         for name in self._nodes:
-            with self._lock:
-                if name in self._silent:
-                    continue
-                try:
-                    if time.monotonic() - self._reported[name] >= self._report_every_s:
-                        self._report(name)
-                    node_heartbeat(self._store, name)
-                except NotFound:  # a person has deleted the Leases' Namespace
-                    create_namespaces(self._store)
-                    node_heartbeat(self._store, name)
-                except ApiError as error:  # it is about to go
-                    LOG.warning("the heartbeat of node %s: %s", name, error)
+            try:
+                with self._lock:
+                    if name not in self._silent:
+                        self._beat_of(name)
+            except Exception as error:  # such as that the Leases' Namespace is about to go
+                LOG.warning("the heartbeat of node %s: %s", name, error, exc_info=not isinstance(error, ApiError))
+
+    def _beat_of(self, name: str) -> None:
+        if time.monotonic() - self._reported[name] >= self._report_every_s:
+            self._report(name)
+        try:
+            node_heartbeat(self._store, name)
+        except NotFound:  # a person has deleted the Leases' Namespace
+            create_namespaces(self._store)
+            node_heartbeat(self._store, name)
 
     def _report(self, name: str) -> None:
         self._reported[name] = time.monotonic()
