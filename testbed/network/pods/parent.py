@@ -1,9 +1,9 @@
 """The parent of all pods' processes: started once, it makes pods' namespaces and starts every program in them.
 
-It is one small process with one thread, so that it can move into a pod's namespaces itself, start the program there, and
-move back: 0.3 ms by vfork, and 1 ms more where a fork has to mount /proc first, for the first program of a PID namespace.
-A chain of nsenter and a fork of the testbed's own process would take several. The testbed's Python programs are imported
-here beforehand: a pod that runs one is a fork, not an interpreter.
+It is one small process with one thread, so that it can move into a pod's namespaces itself, start the program there,
+and move back: 0.3 ms by vfork, and 1 ms more where a fork has to mount /proc first, for the first program of a PID
+namespace. A chain of nsenter and a fork of the testbed's own process would take several. The testbed's Python programs
+are imported here beforehand: a pod that runs one is a fork, not an interpreter.
 
 It is asked over its standard input, a socket (:mod:`testbed.network.pods.frames`), and says there which of its children
 have ended. When the testbed ends, so does it.
