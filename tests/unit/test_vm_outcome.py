@@ -8,7 +8,16 @@ import pytest
 
 from tests.vm.outcome import outcomes_of_tests, smoke_problems, step_problems
 
-STEPS = ("kernel modules", "cached files", "10 s of uptime", "doctor", "smoke experiment", "mode switching", "services")
+STEPS = (
+    "kernel modules",
+    "cached files",
+    "10 s of uptime",
+    "doctor",
+    "smoke experiment",
+    "limits",
+    "mode switching",
+    "services",
+)
 ALL_WELL = "".join(f"{name}\t0\t1\n" for name in STEPS)
 
 
