@@ -23,6 +23,7 @@ from benchmarks.figures import Figure
 from benchmarks.ours import Stopwatch
 from testbed.analysis.statistics import log_ratios, ratio_intervals, ratio_of
 from testbed.cluster.kinds import ENDPOINT_SLICE, SERVICE
+from testbed.cluster.namespaces import namespace_object
 from testbed.cluster.objects import JsonObject, object_name
 from testbed.cluster.values import MODES, Mode
 from testbed.measure.placement import SwitchPlacement
@@ -137,6 +138,7 @@ def _first_connections() -> Mapping[str, list[float]]:
     with _cluster(["TCP"]) as testbed, Servers(testbed) as servers, SwitchPlacement() as placement:
         others = _others(testbed)
         kept = 2 * (_FEW - 1)  # each a Service and its slice
+        testbed.store.create(namespace_object(filler.NAMESPACE))
         testbed.apply(others[:kept])
         testbed.wait_programmed()
         placement.together()

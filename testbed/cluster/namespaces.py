@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testbed.cluster.kinds import KINDS, NAMESPACE
 from testbed.cluster.namespace_lifecycle import INITIAL_NAMESPACES
-from testbed.cluster.objects import object_namespace
+from testbed.cluster.objects import JsonObject, object_namespace
 from testbed.cluster.status import NotFound
 from testbed.cluster.store import Store
 
@@ -16,4 +16,9 @@ def create_namespaces(store: Store) -> None:
         try:
             store.get(NAMESPACE, name)
         except NotFound:
-            store.create({"apiVersion": NAMESPACE.api_version, "kind": NAMESPACE.name, "metadata": {"name": name}})
+            store.create(namespace_object(name))
+
+
+def namespace_object(name: str) -> JsonObject:
+    """A Namespace as somebody asks for it."""
+    return {"apiVersion": NAMESPACE.api_version, "kind": NAMESPACE.name, "metadata": {"name": name}}

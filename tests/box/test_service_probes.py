@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testbed.cluster.namespaces import namespace_object
 from testbed.cluster.values import MODES
 from testbed.measure import evidence
 from testbed.measure.capture import capturing
@@ -19,7 +20,7 @@ from testbed.measure.probes.base import Context, Result, serve_echo
 from testbed.measure.process import ProbeFailure, Servers
 from testbed.network.testbed import Testbed
 from testbed.spec.endpoints import EndpointRef, parse_endpoint, parse_target
-from testbed.spec.filler import filler_pods, filler_services, filler_slices
+from testbed.spec.filler import NAMESPACE, filler_pods, filler_services, filler_slices
 from testbed.spec.models import Generate, Probe
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
@@ -159,6 +160,7 @@ def requests_see_pods_come_and_go_and_programming_is_timed() -> None:
             # Afterwards there are as many as before, and on each node as many.
             assert Counter(each.node_name for each in testbed.state.pods) == before
         generate = Generate(services=5, endpoints=2)
+        testbed.store.create(namespace_object(NAMESPACE))
         slices = filler_slices(generate, filler_pods(testbed.plan.pods))
         testbed.wait_confirmed(testbed.apply([*filler_services(generate), *slices]))
         whole = endpoint_counts(testbed)
