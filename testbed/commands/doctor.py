@@ -11,7 +11,13 @@ from testbed.errors import MachineError
 
 
 @click.command()
-@click.option("--cluster", metavar="NAME", help="Examine this running cluster, and not the machine.")
+@click.option(
+    "--cluster",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    help="Examine a running cluster, and not the machine  [default: that of $KUBECONFIG, else the only one].",
+)
 @form_option
 def doctor(cluster: str | None, output: str) -> int:
     """Say what this machine can do, and for each thing missing the command that brings it.
@@ -28,6 +34,7 @@ def doctor(cluster: str | None, output: str) -> int:
     Examples:
       testbed doctor
       testbed doctor -o json
+      testbed doctor --cluster
       testbed doctor --cluster single_switch
     """
     return _machine(output) if cluster is None else _cluster(cluster, output)
@@ -55,7 +62,7 @@ def _cluster(name: str, output: str) -> int:
     from testbed.errors import TestbedError
     from testbed.network.enter import call_in
 
-    running = running_cluster(name)
+    running = running_cluster(name or None)
 
     def inside(api_url: str) -> int:
         try:

@@ -14,8 +14,8 @@ _END_S = 60.0
 def down(name: str | None, every: bool) -> int:
     """End a running cluster, in the background or in another terminal, and wait until it is gone.
 
-    NAME is not needed when there is only one. A cluster that does not end by itself within a minute is killed, which
-    leaves nothing behind either; then the status is 1.
+    Without NAME it is the cluster of $KUBECONFIG, or the only one if that is not set. A cluster that does not end by
+    itself within a minute is killed, which leaves nothing behind either; then the status is 1.
 
     \b
     Examples:
@@ -23,12 +23,13 @@ def down(name: str | None, every: bool) -> int:
       testbed down lab
       testbed down --all
     """
-    from testbed.network.registry import end, find, running_clusters
+    from testbed.network.current_cluster import current_cluster
+    from testbed.network.registry import end, running_clusters
 
     if every and name is not None:
         raise click.UsageError(f"--all ends every cluster; leave out {name}")
     try:
-        clusters = running_clusters() if every else [find(name)]
+        clusters = running_clusters() if every else [current_cluster(name, to_end=True)]
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from None
     status = 0

@@ -27,7 +27,9 @@ set_option = click.option(
     help="Override a field, for example rounds=20 or probes[0].duration_s=2; may be given several times.",
 )
 
-name_option = click.option("--name", metavar="NAME", help="Which running cluster  [default: the only one]")
+name_option = click.option(
+    "--name", metavar="NAME", help="Which running cluster  [default: that of $KUBECONFIG, else the only one]"
+)
 
 form_option = click.option(
     "-o",
@@ -41,10 +43,10 @@ form_option = click.option(
 
 def running_cluster(name: str | None) -> Running:
     """The running cluster that is meant, ready to be entered. Raises UsageError naming those that are there."""
-    from testbed.network.registry import find
+    from testbed.network.current_cluster import current_cluster
 
     try:
-        running = find(name)
+        running = current_cluster(name)
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from None
     if not running.is_ready:

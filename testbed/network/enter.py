@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from testbed.errors import MachineError
@@ -21,13 +22,13 @@ def exec_in(running: Running, entrance: Sequence[str], argv: Sequence[str], envi
     """Run ``argv`` in a running cluster and return its exit status; ``entrance`` is the command line that leads to the
     place in the box where it is to run.
 
-    The program has the caller's terminal and standard input, unchanged. Status 3 (with a line on standard error) means
-    that the box could not be entered.
+    The program has the caller's terminal and standard input, unchanged, and hears the signals that ask the caller to
+    end. Status 3 (with a line on standard error) means that the box could not be entered.
     """
 
     def program() -> int:
+        os.setpgid(0, 0)  # it may be a child of what leads to it: all that hear a signal are a group
         if os.isatty(0):
-            os.setpgid(0, 0)
             _take_terminal()
         os.execvpe(entrance[0], [*entrance, *argv], environment)
 
@@ -56,8 +57,23 @@ def _run_inside(running: Running, work: Callable[[], int]) -> int:
     child = os.fork()
     if child == 0:
         _become(running, work)
+    _pass_on(child, (signal.SIGTERM, signal.SIGHUP))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else 128 - status
+
+
+def _pass_on(child: int, signals: Iterable[signal.Signals]) -> None:
+    """From here on these signals go to a child, and to its process group if it has one of its own."""
+
+    def passed(number: int, _: object) -> None:
+        with suppress(ProcessLookupError):
+            try:
+                os.killpg(child, number)
+            except ProcessLookupError:
+                os.kill(child, number)
+
+    for each in signals:
+        signal.signal(each, passed)
 
 
 def _take_terminal() -> None:
@@ -84,6 +100,8 @@ def _become(running: Running, work: Callable[[], int]) -> None:
         if child == 0:
             status = work()
             os._exit(status)
+        # Ctrl-C reaches the terminal's foreground group, to which the program belongs if the terminal is its own.
+        _pass_on(child, (signal.SIGTERM, signal.SIGHUP, *(() if os.isatty(0) else (signal.SIGINT,))))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         status = code if code >= 0 else 128 - code
     except OSError as error:

@@ -192,7 +192,7 @@ def find(name: str | None = None) -> Running:
     if not clusters:
         raise LookupError(f"no cluster is running; start one with: testbed up single_switch{_ends_text()}")
     if len(clusters) > 1:
-        raise LookupError(f"several clusters are running: {names}; say which by --name")
+        raise LookupError(f"several clusters are running: {names}; say which, or set KUBECONFIG")
     return clusters[0]
 
 

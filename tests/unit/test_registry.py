@@ -79,7 +79,7 @@ def test_a_name_is_taken_once_and_free_again_when_its_process_has_died(
     second = claim_free("lab")
     assert second.running.name == "lab-2"
     assert [cluster.name for cluster in running_clusters()] == ["lab", "lab-2"]
-    with pytest.raises(LookupError, match="several clusters are running: lab, lab-2; say which by --name"):
+    with pytest.raises(LookupError, match="several clusters are running: lab, lab-2; say which, or set KUBECONFIG"):
         find()
     holder.kill()
     holder.wait()
