@@ -42,6 +42,7 @@ from testbed.network.plan import Plan, make_plan
 from testbed.network.pod_access import RunningPods
 from testbed.network.service_agent import ServiceAgent
 from testbed.network.testbed import Testbed
+from testbed.network.uplinks import Uplinks
 from testbed.network.wiring import CONTROLLER_ADDRESS, Wiring, switch_ports
 
 if TYPE_CHECKING:
@@ -175,6 +176,9 @@ def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None 
         kubelet.start()
         undo.callback(heartbeats.stop)
         heartbeats.start()
+        uplinks = Uplinks(plan.uplinks, testbed.links_changed)
+        undo.callback(uplinks.stop)
+        uplinks.start()
         testbed.wait_at_rest()
         if people is not None:
             testbed.api_for_people, testbed.api_front = people.open(store, pods), people.front

@@ -1,8 +1,10 @@
 """Nodes that fail: no packet gets in or out any more, and nobody tells the cluster, which has to find out by itself.
 
+A node fails by an experiment's will (stop, start), or because all its links to the fabric are down.
 The node's programs go on unseen, as those of a node whose network has failed. Its kubelet is silent: the cluster gives
 the node up when its Lease is over (:mod:`testbed.cluster.node_loop`), and what is wanted of its pods meanwhile is done
-when it comes back. That Lease is a tenth as long as usual, because an experiment does not wait for 40 s.
+when it comes back. The last Lease of a node that is stopped is a tenth as long as usual, because an experiment does not
+wait for 40 s.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 
 from testbed.cluster.kinds import NODE
 from testbed.cluster.pod_facts import is_ready
@@ -31,17 +34,49 @@ _NFT_S, _READY_S = 30, 30.0
 
 
 class NodeFailures:
-    """Stops nodes and lets them come back. May be used by several threads."""
+    """Stops nodes and lets them come back. May be used by several threads.
 
-    def __init__(self, store: Store, kubelet: Kubelet, heartbeats: Heartbeats) -> None:
+    ``restore_routes`` brings back a node's routes by links that are up again, of which the interfaces are given.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kubelet: Kubelet,
+        heartbeats: Heartbeats,
+        restore_routes: Callable[[str, frozenset[str]], None],
+    ) -> None:
         self._store, self._kubelet, self._heartbeats = store, kubelet, heartbeats
+        self._restore_routes = restore_routes
         self._stopped: set[str] = set()
+        self._cut_off: set[str] = set()  # those without a link
         self._lock = threading.Lock()
 
     @property
     def stopped(self) -> frozenset[str]:
         """The nodes that are stopped now."""
         return frozenset(self._stopped)
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The nodes whose kubelet is not heard now."""
+        return frozenset(self._stopped | self._cut_off)
+
+    def links_changed(self, name: str, up: frozenset[str]) -> None:
+        """Only these interfaces of a node still lead into the fabric. Raises NetlinkError when routes are refused."""
+        with self._lock:
+            if not up:
+                self._cut_off.add(name)
+                self._kubelet.silence(name)
+                self._heartbeats.silence(name)
+                return
+            try:
+                self._restore_routes(name, up)
+            finally:
+                self._cut_off.discard(name)
+                if name not in self._stopped:
+                    self._kubelet.resume(name)
+                    self._heartbeats.resume(name)
 
     def stop(self, name: str) -> None:
         """Cut a node off. Raises RunError when it is stopped already, or the kernel refuses."""
@@ -58,6 +93,8 @@ class NodeFailures:
         with self._lock:
             if name not in self._stopped:
                 raise RunError(f"node {name} is not stopped")
+            if name in self._cut_off:
+                raise RunError(f"node {name} cannot come back: its links to the fabric are down")
             _nft(name, f"delete table {_TABLE}")
             self._stopped.discard(name)
             self._kubelet.resume(name)

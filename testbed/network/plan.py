@@ -58,6 +58,13 @@ class Plan:
         """The Pod objects, hostNetwork ones among them."""
         return [wire for wire in self.objects if wire["kind"] == "Pod"]
 
+    @property
+    def uplinks(self) -> Mapping[str, frozenset[str]]:
+        """The interfaces by which each node reaches the fabric, of those that have any."""
+        ends = self.fabric.ends_by_element
+        interfaces = {node.name: frozenset(end.interface for end in ends[node.name]) for node in self.state.nodes}
+        return {name: found for name, found in interfaces.items() if found}
+
     def routes(self, mode: Mode) -> Routes:
         """Every element's kernel routes in a mode (connected routes, which the kernel makes itself, left out)."""
         return self._routes_by_mode[mode]

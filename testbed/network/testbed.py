@@ -88,7 +88,7 @@ class Testbed:
         """The process that serves at this door, and passes on to that server."""
         self._wiring, self._live, self._loops, self._kubelet, self._agent = wiring, live, loops, kubelet, agent
         self._dns, self._ingress = dns, ingress
-        self._failures = NodeFailures(store, kubelet, heartbeats)
+        self._failures = NodeFailures(store, kubelet, heartbeats, self._restore_routes)
         self._mode: Mode = plan.state.config.mode
         self._pod_mtu_bytes = plan.pod_mtu_bytes(self._mode)
 
@@ -233,6 +233,18 @@ class Testbed:
     def stopped_nodes(self) -> frozenset[str]:
         """The nodes that are stopped now."""
         return self._failures.stopped
+
+    @property
+    def silent_nodes(self) -> frozenset[str]:
+        """The nodes whose kubelet is not heard now: they are stopped, or have no link to the fabric."""
+        return self._failures.silent
+
+    def links_changed(self, node: str, up: frozenset[str]) -> None:
+        """Only these interfaces of a node lead into the fabric from here on. Raises NetlinkError."""
+        self._failures.links_changed(node, up)
+
+    def _restore_routes(self, node: str, up: frozenset[str]) -> None:
+        self._wiring.restore_routes(node, self._mode, up)
 
     def stop_node(self, name: str) -> None:
         """Let a node fail (:mod:`testbed.network.node_failure`). Raises RunError."""

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
@@ -336,6 +337,15 @@ class Wiring:
             for pod in pods:
                 self._pods.pop(pod.key, None)
                 _let_go(identity.pod_namespace(pod.namespace, pod.name))
+
+    def restore_routes(self, element: str, mode: Mode, up: frozenset[str]) -> None:
+        """Bring back the routes by interfaces that are up again, which the kernel has removed. Raises NetlinkError."""
+        routes = []
+        for route in self.plan.routes(mode).get(element, ()):
+            hops = tuple(hop for hop in route.next_hops if hop[1] in up)
+            if hops:
+                routes.append(replace(route, next_hops=hops))
+        self._replace_routes({element: tuple(routes)}, {})
 
     def apply_fabric_routes(self, wanted: Routes, present: Routes) -> None:
         """Replace routes of fabric elements, beside those of the plan. Raises NetlinkError."""

@@ -185,6 +185,13 @@ def test_heartbeats_are_missed_when_a_lease_is_over_and_a_node_that_is_heard_aga
             assert [name for name, each in conditions(cluster, "n1").items() if each["status"] == "True"] == ["Ready"]
             assert conditions(cluster, "n1")["Ready"]["lastHeartbeatTime"] > heard["Ready"]["lastHeartbeatTime"]
 
+            hearts.silence("n1")  # cut off: not even a last time
+            last, other = lease(cluster, "n1")["renewTime"], lease(cluster, "n2")["renewTime"]
+            until(lambda: lease(cluster, "n2")["renewTime"] > other)
+            assert (lease(cluster, "n1")["renewTime"], lease(cluster, "n1")["leaseDurationSeconds"]) == (last, 40)
+            hearts.resume("n1")
+            until(lambda: lease(cluster, "n1")["renewTime"] > last)
+
             runs.clear()  # the kubelet has died, and nobody speaks for it
             hearts.stop()
             final = lease(cluster, "n3")["renewTime"]
@@ -203,15 +210,23 @@ def test_conditions_are_posted_again_and_a_deleted_node_takes_its_lease_along():
             first = conditions(cluster, "n1")["Ready"]
             until(lambda: conditions(cluster, "n1")["Ready"]["lastHeartbeatTime"] > first["lastHeartbeatTime"])
             assert conditions(cluster, "n1")["Ready"]["lastTransitionTime"] == first["lastTransitionTime"]
+            known = cluster.store.get(NODE, "n1")
             cluster.store.delete(NODE, "n1")
             until(lambda: not [each for each in cluster.store.list(LEASE).items if object_name(each) == "n1"])
             renewed = lease(cluster, "n2")["renewTime"]
             until(lambda: lease(cluster, "n2")["renewTime"] > renewed)
             assert [object_name(each) for each in cluster.store.list(LEASE).items] == ["n2"]
+            # Who makes the Node again by its name has all that its kubelet knows of it.
+            cluster.store.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}}})
+            until(lambda: state(cluster, "n1") == "True")
+            again = cluster.store.get(NODE, "n1")
+            assert again["spec"] == known["spec"] and again["status"]["addresses"] == known["status"]["addresses"]
+            assert again["metadata"]["annotations"] == known["metadata"]["annotations"]
+            assert again["metadata"]["labels"] == {**known["metadata"].get("labels", {}), "a": "b"}
             create_namespaces(cluster.store)
-            [before] = [each["metadata"]["uid"] for each in cluster.store.list(LEASE).items]
+            before = {each["metadata"]["uid"] for each in cluster.store.list(LEASE).items}
             cluster.store.delete(NAMESPACE, LEASE_NAMESPACE)
-            until(lambda: {each["metadata"]["uid"] for each in cluster.store.list(LEASE).items} - {before})
+            until(lambda: {each["metadata"]["uid"] for each in cluster.store.list(LEASE).items} - before)
         finally:
             hearts.stop()
 
