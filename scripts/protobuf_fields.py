@@ -26,7 +26,7 @@ _ROOTS = (
         "EndpointSlice",
     ),
     *("Ingress", "IngressClass", "NetworkPolicy", "PodDisruptionBudget", "Scale", "Eviction", "DeleteOptions"),
-    *("SelfSubjectAccessReview", "SelfSubjectRulesReview"),
+    *("SelfSubjectAccessReview", "SelfSubjectRulesReview", "SelfSubjectReview"),
 )
 _NEVER = ("k8s.io.api.extensions.v1beta1.",)  # of this group only the Ingress is served
 _MESSAGE = re.compile(r"^message (\w+) \{(.*?)^\}", re.MULTILINE | re.DOTALL)

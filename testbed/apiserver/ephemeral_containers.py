@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from testbed.apiserver.answers import Form
-from testbed.apiserver.bodies import posted_object
+from testbed.apiserver.bodies import body_object, posted_object
 from testbed.apiserver.checks.containers import container_problems
 from testbed.apiserver.checks.refusal import refusal
 from testbed.apiserver.checks.words import Problem, duplicate, forbidden, not_found
@@ -20,12 +20,13 @@ from testbed.apiserver.writing import Change, dry_run
 from testbed.cluster.kinds import POD
 from testbed.cluster.objects import JsonObject
 from testbed.cluster.schemas import field_text, schema_name, schema_problems
-from testbed.cluster.status import Conflict
+from testbed.cluster.status import BadRequest, Conflict
 
 if TYPE_CHECKING:
     from testbed.apiserver.server import ApiServer
 
 _RETRIES = 20
+_OLD_KIND = "EphemeralContainers"  # what clients sent before Kubernetes 1.22
 # What such a container cannot have: it is never started again, and nobody is led to it.
 _FORBIDDEN = ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources")
 
@@ -36,7 +37,12 @@ def answer_ephemeral_containers(exchange: Exchange, server: ApiServer, target: T
     if exchange.method == "GET":
         exchange.answer(200, form.one(store.get(target.kind, *target.where)))
         return
-    change = _replacement(posted_object(exchange, target)) if exchange.method == "PUT" else change_of(exchange, target)
+    if exchange.method == "PUT":
+        if body_object(exchange).get("kind") == _OLD_KIND:
+            raise BadRequest("kubectl debug POD needs kubectl 1.23 or later: Kubernetes takes a Pod here since 1.22")
+        change = _replacement(posted_object(exchange, target))
+    else:
+        change = change_of(exchange, target)
     for _ in range(_RETRIES):
         old = store.get(target.kind, *target.where)
         wanted = change(old).get("spec")

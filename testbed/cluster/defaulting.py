@@ -95,6 +95,8 @@ def _handler(handler: JsonObject) -> None:
     if isinstance(request := handler.get("httpGet"), dict):
         request.setdefault("path", "/")
         request.setdefault("scheme", "HTTP")
+    if isinstance(call := handler.get("grpc"), dict):
+        call.setdefault("service", "")
 
 
 def _is_latest(image: str) -> bool:

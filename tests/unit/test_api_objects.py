@@ -343,6 +343,8 @@ def test_containers_are_added_to_a_pod_by_a_subresource_alone(ask, store):
     answer = ask("PATCH", path, added({"name": "look", "image": "alpine"}), STRATEGIC)
     assert answer.code == 422 and "may not be changed" in answer.body["message"]
     assert ask("PUT", path, {**whole, "spec": {**whole["spec"], "ephemeralContainers": []}}).code == 422
+    answer = ask("PUT", path, {"apiVersion": "v1", "kind": "EphemeralContainers", "metadata": {"name": "a"}})
+    assert (answer.code, "needs kubectl 1.23" in answer.body["message"]) == (400, True)
 
 
 # Checks
@@ -437,9 +439,11 @@ def test_what_was_wrong_before_need_not_be_mended(ask, store):
 def test_defaults_and_generated_names(ask):
     wire = pod("x")
     wire["metadata"] = {"generateName": "job-", "labels": None}
+    wire["spec"]["containers"][0]["readinessProbe"] = {"grpc": {"port": 80}}
     made = ask("POST", PODS, wire).body
     assert made["metadata"]["name"].startswith("job-") and len(made["metadata"]["name"]) == 9
     assert (made["spec"]["restartPolicy"], made["spec"]["containers"][0]["imagePullPolicy"]) == ("Always", "Always")
+    assert made["spec"]["containers"][0]["readinessProbe"]["grpc"] == {"port": 80, "service": ""}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}
     assert ask("POST", "/api/v1/namespaces/default/secrets", secret).body["data"] == {"a": "Yg=="}
 
@@ -644,6 +648,9 @@ def test_objects_in_protocol_buffers(ask, store):
     assert store.get(NAMESPACE, "n")
     deletion = enveloped("v1", "DeleteOptions", b"\x08\x00" + field(2, text(1, "another")))
     assert ask("DELETE", f"{CONFIG_MAPS}/a", deletion, PROTOBUF).code == 409
+    review = enveloped("authentication.k8s.io/v1", "SelfSubjectReview", field(1, b"") + field(2, field(1, b"")))
+    answer = ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review, PROTOBUF)
+    assert (answer.code, answer.body["status"]["userInfo"]["username"]) == (201, "testbed-admin")
 
 
 def test_values_of_every_type():

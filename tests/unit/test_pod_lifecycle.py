@@ -91,6 +91,8 @@ def test_an_ephemeral_container_waits_for_nobody_and_runs_once() -> None:
         started(run)
     ended(runs[0], 0, 1)
     assert [run.name for run in runs if not run.ready] == ["stuck"]
+    running = pod_status({"metadata": {}, "spec": pod_spec}, runs, start_s=0, now_s=1, ready=True)
+    assert [one["ready"] for one in running["ephemeralContainerStatuses"]] == [False], "nobody is led to it"
     ended(look, 1, 2)
     assert names(next_steps(runs, 100).start) == [], "whatever the restart policy"
     status = pod_status({"metadata": {}, "spec": pod_spec}, runs, start_s=0, now_s=2, ready=True)

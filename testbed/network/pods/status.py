@@ -79,7 +79,9 @@ def _container_status(pod: JsonObject, run: ContainerRun) -> JsonObject:
         "name": run.name,
         "state": _state(run.state),
         "lastState": {"terminated": _terminated(run.last)} if run.last is not None else {},
-        "ready": run.ready or (run.role == "init" and run.is_done and _exit_code(run) == 0),
+        # A debugging container never is: nobody is led to it.
+        "ready": (run.ready and run.role != "ephemeral")
+        or (run.role == "init" and run.is_done and _exit_code(run) == 0),
         "restartCount": run.restarts,
         "image": image,
         "imageID": f"catalogue://{image}" if run.runs else "",
