@@ -33,8 +33,10 @@ Admission = Callable[[Kind, JsonObject | None, JsonObject | None], None]
 _GRACE_PERIOD_S = 30
 _MOST_GRACE_PERIOD_S = 2**31 - 1  # the moment has to have a date
 
-# Changes are kept for as long as Kubernetes' API servers remember them at least (75 s), and so many in any case.
-_KEPT_S, _KEPT = 75.0, 1024
+# Changes are kept for as long as Kubernetes' API servers remember them at least (75 s), and so many in any case, as
+# there (eventFreshDuration and defaultLowerBoundCapacity of their watch cache). With more, kinds that change now and
+# then would fill memory for an hour before it stays the same.
+_KEPT_S, _KEPT = 75.0, 100
 
 # The finalizer of an object that waits for what it keeps to go first.
 FOREGROUND = "foregroundDeletion"
@@ -92,7 +94,7 @@ class _Table:
 
 class Store:
     """All objects of a cluster. Thread-safe. ``history`` is how many changes of each kind a late watcher can replay, if
-    they are no older than 75 s; the newest 1,024 are kept however old they are.
+    they are no older than 75 s; the newest 100 are kept however old they are.
 
     ``metadata.resourceVersion`` is a counter over all kinds; ``uid``, ``creationTimestamp`` and, where the kind has it,
     ``generation`` are set here. A write that changes nothing makes no new version and no event, as in Kubernetes.

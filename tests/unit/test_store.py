@@ -265,8 +265,8 @@ def test_old_changes_are_let_go_but_for_the_newest(store, monkeypatch):
     monkeypatch.setattr("testbed.cluster.store._KEPT_S", 0.0)
     change(3000)
     with pytest.raises(Expired):
-        store.watch(POD, versions[3000])
-    assert len(store.watch(POD, versions[-1000]).next(0)) == 999
+        store.watch(POD, versions[-300])
+    assert len(store.watch(POD, versions[-100]).next(0)) == 99
 
 
 def test_a_version_this_store_never_had_is_expired(store):
