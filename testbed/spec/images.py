@@ -179,7 +179,7 @@ def container_argv(container: Mapping[str, Any], variables: Mapping[str, str] | 
     if command:
         prefix = image.prefix if image and "/" not in command[0] else ()
         words = [*prefix, *command, *args]
-    elif image and container.get("stdin") and not image.entrypoint and not args:
+    elif image and container.get("stdin") and not image.process and not args:
         words = [*image.prefix, "sh"]  # what waits for commands gets them
     elif image:
         prefix = image.prefix if args and not image.entrypoint and "/" not in args[0] else ()

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from testbed.network import linux
 from testbed.network.pods.extra_tools import link_tools
 from testbed.network.pods.frames import Incoming, Message, send
+from testbed.network.pods.image_files import write_image_files
 from testbed.network.pods.joining import join
 from testbed.network.pods.pause import pause_commands
 from testbed.network.pods.rootfs import Mount, RootFilesystem
@@ -62,7 +63,8 @@ class Parent:
         }
         _FOLDER.mkdir(exist_ok=True)
         self._pause, self._pause_first = pause_commands(_FOLDER / "pause")
-        self._root = RootFilesystem()
+        write_image_files(_FOLDER / "images")
+        self._root = RootFilesystem(_FOLDER / "images")
         link_tools(_FOLDER / "bin")
         self._mains = {str(_PROGRAMS / f"{name}.py"): _main(name) for name in _FORKED}
         self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox

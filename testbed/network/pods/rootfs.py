@@ -39,7 +39,9 @@ class Mount:
 class RootFilesystem:
     """Makes the root of a mount namespace; knows what the box has mounted, which is the same for every pod."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: Path) -> None:
+        """``images`` is a folder that lies above the machine's files in every pod, and below what the pod writes."""
+        self._images = images
         self._submounts = _submounts()
         self._options = ""
         self._whole = False
@@ -91,7 +93,9 @@ class RootFilesystem:
         upper, work, root = parts = [layer / part / name for part in (_LAYER, _WORK, _ROOT)]
         for part in parts:
             part.mkdir(parents=True, exist_ok=True)
-        options = f"lowerdir={lower},upperdir={upper},workdir={work}{self._options}"
+        images = f"{self._images}{lower}"
+        lowest = f"{images}:{lower}" if Path(images).is_dir() else lower
+        options = f"lowerdir={lowest},upperdir={upper},workdir={work}{self._options}"
         linux.mount("overlay", str(root), "overlay", 0, options)
         return str(root)
 
