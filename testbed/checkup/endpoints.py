@@ -107,9 +107,8 @@ def _selected(wire: JsonObject, key: str, pods: Mapping[str, JsonObject]) -> Fin
     what = f"Service {key} has no endpoints: none of its {len(chosen)} pods ({wanted}) is ready"
     evidence = "; ".join(f"{pod_key(pod)}: {_state(pod)}" for pod in chosen[:_SHOWN])
     first = object_name(chosen[0])
-    return Finding(
-        "endpoints", "fault", what, evidence, f"kubectl -n {namespace} describe pod {first}; look at its probes"
-    )
+    remedy = f"workloads, above; kubectl -n {namespace} describe pod {first}"
+    return Finding("endpoints", "fault", what, evidence, remedy)
 
 
 def _state(pod: JsonObject) -> str:

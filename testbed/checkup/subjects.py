@@ -9,7 +9,9 @@ from testbed.checkup import (
     bridges,
     dns,
     endpoints,
+    ingresses,
     latency,
+    links,
     mtu,
     nodes,
     policy,
@@ -19,6 +21,7 @@ from testbed.checkup import (
     sctp,
     service_answers,
     tunnel,
+    workloads,
 )
 from testbed.checkup.findings import Finding, faults
 from testbed.checkup.running import RunningCluster
@@ -26,15 +29,18 @@ from testbed.errors import RunError
 
 _CHECKS: dict[str, Callable[[RunningCluster], list[Finding]]] = {
     "nodes": nodes.check,
+    "links": links.check,
     "plugin": bridges.check,
     "tunnel": tunnel.check,
     "routes": routes.check,
     "pods": reach.check,
     "mtu": mtu.check,
+    "workloads": workloads.check,
     "endpoints": endpoints.check,
     "proxy": proxy.check,
     "services": service_answers.check,
     "sctp": sctp.check,
+    "ingresses": ingresses.check,
     "dns": dns.check,
     "policy": policy.check,
     "latency": latency.check,

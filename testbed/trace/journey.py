@@ -145,7 +145,8 @@ class Journey:
             if iif and not self._kernel.forwards(namespace, iif):
                 said = f"the kernel forwards nothing that comes in by {iif} (net.ipv4.conf.{iif}.forwarding is 0)"
                 raise _Stop("dropped", said) from None
-            raise _Stop("dropped", f"no route to {packet.tuple.destination}: {error}") from None
+            cause = self._places.fallen(lambda one: one.namespace == namespace)  # its routes went with it
+            raise _Stop("dropped", f"no route to {packet.tuple.destination}: {error}{cause}") from None
         rule = deciding_rule(self._kernel.rules(namespace), packet, decision.table, iif)
         if rule is not None:
             steps.append(Step("rule", rule.text, {"priority": rule.priority, "table": decision.table}))
@@ -200,7 +201,8 @@ class Journey:
         device = self._kernel.interfaces(namespace)[decision.device]
         far = self._kernel.other_end(device)
         if not device.up or not device.carrier:
-            raise _Stop("dropped", f"interface {device.name} is {'down' if not device.up else 'without carrier'}")
+            trouble = "down" if not device.up else "without carrier"
+            raise _Stop("dropped", f"interface {device.name} is {trouble}{self._places.link_trouble(device)}")
         if far is None:
             raise _Stop("dropped", f"interface {device.name} leads nowhere")
         next_hop = decision.gateway or packet.tuple.destination
@@ -229,7 +231,8 @@ class Journey:
                 owner = self._places.owner_on_wire(far, next_hop)
                 mac = owner.mac if owner is not None else None
         if mac is None:
-            raise _Stop("dropped", f"nobody answers the ARP request for {next_hop} on {device.name}")
+            cause = self._places.fallen(lambda one: any(own.ip == next_hop for own in one.addresses))
+            raise _Stop("dropped", f"nobody answers the ARP request for {next_hop} on {device.name}{cause}")
         name = self._names.mac(mac)
         said = f"{next_hop} is at {mac}" + (f" ({name})" if name != mac else "")
         said += ", as an ARP request would be answered" if asked else ", as the kernel knows"
@@ -251,7 +254,9 @@ class Journey:
         place = self._places.name(interface.namespace)
         target = self._places.behind(interface, packet.eth_dst)
         if target is None:
-            self._ends.append(End("dropped", place, f"nobody on its wires has the MAC {packet.eth_dst}", packet))
+            cause = self._places.fallen(lambda one: one.mac == packet.eth_dst)
+            reason = f"nobody on its wires has the MAC {packet.eth_dst}{cause}"
+            self._ends.append(End("dropped", place, reason, packet))
             self._hop(f"{place}, in by {interface.name}", packet, [])
             return
         out, far = target
@@ -285,7 +290,8 @@ class Journey:
         far = self._kernel.other_end(out)
         if far is None or not out.up or not out.carrier:
             trouble = "leads nowhere" if far is None else "is down" if not out.up else "has no carrier"
-            self._ends.append(End("dropped", place, f"interface {out.name} {trouble}", packet))
+            reason = f"interface {out.name} {trouble}{self._places.link_trouble(out)}"
+            self._ends.append(End("dropped", place, reason, packet))
             return
         self._waiting.append(lambda: self._frame(far, packet))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 
@@ -37,6 +37,10 @@ class Places:
         for node in self._state.nodes:
             known[node.name] = f"node {node.name}"
             known[switch_namespace(node.name)] = f"bridge of {node.name}"
+        for name in self._kernel.namespaces:
+            if name not in known and switch_namespace(name) in self._kernel.namespaces:
+                known[name] = f"former node {name}"
+                known[switch_namespace(name)] = f"bridge of the former node {name}"
         return known
 
     @cached_property
@@ -55,6 +59,21 @@ class Places:
             for address in interface.addresses
             if interface.name != "lo"
         }
+
+    def link_trouble(self, interface: Interface) -> str:
+        """Which end of a wire is down, and what brings it up; "" if neither is."""
+        for end in (interface, self._kernel.other_end(interface)):
+            if end is not None and not end.up:
+                return f" ({end.name} of {self.name(end.namespace)} is down: ip link set {end.name} up)"
+        return ""
+
+    def fallen(self, concerns: Callable[[Interface], bool]) -> str:
+        """The same of the first of the nodes' and the fabric's wires that has any trouble."""
+        for namespace in (*(node.name for node in self._state.nodes), *self.fabric):
+            for interface in self._kernel.interfaces(namespace).values():
+                if interface.kind == "veth" and concerns(interface) and (said := self.link_trouble(interface)):
+                    return said
+        return ""
 
     def owner_on_wire(self, end: Interface, address: IPv4Address) -> Interface | None:
         """The interface that answers ARP for an address on a wire that ends at ``end`` (a host answers for any of its

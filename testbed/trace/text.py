@@ -14,9 +14,11 @@ _FLOW_WORD = "flow"
 
 def trace_as_text(trace: Trace) -> str:
     """The request hop by hop, then the reply, what became of each, and what was assumed."""
-    parts = [f"{trace.source} -> {trace.target}\n", _way_text("request", trace.request)]
+    parts = [f"{trace.source} -> {trace.target}\n", _way_text("REQUEST", trace.request)]
     if trace.reply is not None:
-        parts.append(_way_text("reply", trace.reply))
+        received = trace.request.delivered
+        is_refusal = received is not None and received.reason != ""
+        parts.append(_way_text("REPLY", trace.reply, "that refusal" if is_refusal else ""))
     if trace.assumptions:
         parts.append("Assumed\n" + "".join(f"  - {text}\n" for text in trace.assumptions))
     return "\n".join(parts)
@@ -35,12 +37,13 @@ def trace_as_data(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _way_text(title: str, way: Way) -> str:
-    lines = [f"{title.upper()}"]
+def _way_text(title: str, way: Way, what: str = "") -> str:
+    """``what`` is delivered, if there is a word for it."""
+    lines = [title]
     for number, hop in enumerate(way.hops, 1):
         lines.append(f"{number:>2}  {hop.place}   [{_packet_text(hop.packet)}]")
         lines += _steps_text(hop.steps)
-    lines += [_end_text(end) for end in way.ends]
+    lines += [_end_text(end, what) for end in way.ends]
     return "\n".join(lines) + "\n"
 
 
@@ -74,9 +77,12 @@ def _flow_columns(step: Step) -> tuple[str, ...]:
     return data["table"], f"{priority:>4}", data["match"] or "-", data["subject"] or "-", step.text
 
 
-def _end_text(end: End) -> str:
-    word = {"delivered": "DELIVERED to", "refused": "REFUSED at", "dropped": "DROPPED at"}[end.fate]
-    return f"=>  {word} {end.place}" + (f": {end.reason}" if end.reason else "")
+def _end_text(end: End, what: str) -> str:
+    # What is received with a reason is received by a kernel, and wanted by no program.
+    received = "REFUSED by" if end.reason else "DELIVERED to"
+    word = {"delivered": received, "refused": "REFUSED at", "dropped": "DROPPED at"}[end.fate]
+    said = end.reason or (what if end.fate == "delivered" else "")
+    return f"=>  {word} {end.place}" + (f": {said}" if said else "")
 
 
 def _way_data(way: Way) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from testbed.checkup import (
     dns,
     endpoints,
     examine,
+    links,
     mtu,
     policy,
     proxy,
@@ -29,7 +31,8 @@ from testbed.checkup.findings import as_text, faults
 from testbed.cluster import identity
 from testbed.cluster.dns_addon import dns_addon
 from testbed.cluster.kinds import NETWORK_POLICY, POD, SERVICE
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, object_name
+from testbed.cluster.pod_facts import is_terminating
 from testbed.cluster.values import MODES
 from testbed.network import netns
 from testbed.network.openvswitch import revise_cached_decisions
@@ -104,7 +107,7 @@ def objects_that_are_wrong(testbed: Testbed) -> None:
     assert "Service default/deaf port 80: nothing listens on TCP 8080 in 1 of 1 endpoints [ss in" in said
     assert "Service default/named port 80 has no endpoints though its pods are ready [targetPort http" in said
     assert "service/default/deaf:80 does not answer from n1, n2:" in said
-    assert "NetworkPolicy default/deny is stored and not enforced [it selects 3 pods" in said
+    assert "NetworkPolicy default/deny is stored and not enforced [it selects 4 pods" in said
     assert "6 faults found" in said
     for name in ("nobody", "deaf", "named", "waiting"):
         testbed.store.delete(SERVICE, name, "default")
@@ -173,8 +176,30 @@ def rules_without_a_proxy(testbed: Testbed) -> None:
     assert "the Service proxy (nftables) does not run" in found_by(testbed, proxy.check)
 
 
+def a_node_without_a_link(testbed: Testbed) -> None:
+    """Its kubelet is silent from then on, and hears what it has missed as soon as the link is up."""
+    with broken("n2", "ip link set n2-eth0 down", "ip link set n2-eth0 up"):
+        until(lambda: testbed.silent_nodes == {"n2"})
+        said = found_by(testbed, links.check, reach.check)
+        testbed.store.delete(POD, "worker", "default", grace_period_s=1)
+        testbed.wait_settled()
+        assert is_terminating(testbed.store.get(POD, "worker", "default"))
+    until(lambda: not [wire for wire in testbed.store.list(POD).items if object_name(wire) == "worker"])
+    assert not testbed.silent_nodes
+    assert "n2-eth0 of node n2 is down [ip link: " in said
+    assert "=> testbed exec --name lab node/n2 -- ip link set n2-eth0 up" in said
+    assert "(n2-eth0 of node n2 is down: ip link set n2-eth0 up)" in said
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 8
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
 def every_fault_is_found() -> None:
-    pods = [server("web", "n2", "web"), pod("client", "n1")]
+    pods = [server("web", "n2", "web"), pod("client", "n1"), pod("worker", "n2")]
     with cluster(plan_of("single_switch", pods, nodes=2, ext=1)) as testbed:
         testbed.apply([service("web", "web", 8000), *dns_addon(testbed.state.config.service_cidr)])
         testbed.wait_settled()
@@ -188,6 +213,8 @@ def every_fault_is_found() -> None:
         testbed.wait_settled()
         is_well(testbed)
         routes_that_are_missing(testbed)
+        a_node_without_a_link(testbed)
+        is_well(testbed)
         names_that_do_not_resolve(testbed)
         rules_without_a_proxy(testbed)
         a_bridge_that_was_changed(testbed)

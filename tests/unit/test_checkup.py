@@ -9,14 +9,33 @@ from typing import Any
 import pytest
 
 from controllers.pipeline import bridge_names, compile_program, flows_text, groups_text
-from testbed.checkup import bridges, dns, endpoints, latency, mtu, nodes, policy, proxy, reach, routes, sctp, tunnel
+from testbed.checkup import (
+    bridges,
+    dns,
+    endpoints,
+    ingresses,
+    latency,
+    links,
+    mtu,
+    nodes,
+    policy,
+    proxy,
+    reach,
+    routes,
+    sctp,
+    tunnel,
+    workloads,
+)
 from testbed.checkup.findings import Finding, as_data, as_text
 from testbed.checkup.pings import Ping, parse_ping
 from testbed.checkup.service_answers import Answer
 from testbed.checkup.service_answers import judge as judge_answers
 from testbed.cluster.assign import assign
+from testbed.cluster.ingress.translation import Sources
+from testbed.cluster.objects import JsonObject
 from testbed.cluster.values import MODES, ClusterState, Mode, NetworkConfig, ServiceEndpoint, ServicePort
 from testbed.cluster.view import cluster_state
+from testbed.trace.kernel import Interface
 from tests.unit.cluster_objects import edge_nodes, pod
 
 ANSWERED, LOST = Ping(True, 0.5, ""), Ping(False, None, "1 packets transmitted, 0 received")
@@ -213,3 +232,113 @@ def test_sctp_to_another_port_is_a_fault_where_only_addresses_are_translated() -
     assert fault.startswith("Service default/amf: nothing answers at node port 30080")
     assert sctp.is_userspace("netdev@ovs-netdev: hit:2 missed:1\n  br-pods:\n")
     assert not sctp.is_userspace("system@ovs-system: hit:2 missed:1\n")
+
+
+def test_a_link_that_is_down_is_brought_up_where_it_is() -> None:
+    def veth(namespace: str, name: str, up: bool) -> Interface:
+        return Interface(namespace, name, 2, "", 1500, up, up, "veth", (), 3, 0, "")
+
+    ends = [("node n1", veth("n1", "n1-eth0", True)), ("node n2", veth("n2", "n2-eth0", False))]
+    assert said(links.judge(ends[:1], frozenset({"n1"}), "lab")) == []
+    (node, router) = links.judge([*ends, ("router r1", veth("r1", "r1-eth0", False))], frozenset({"n1", "n2"}), "lab")
+    assert node.what == "n2-eth0 of node n2 is down"
+    assert node.remedy == "testbed exec --name lab node/n2 -- ip link set n2-eth0 up"
+    assert router.remedy == "ip link set r1-eth0 up in r1"
+
+
+def unready(name: str, *conditions: JsonObject, owner: str = "", **containers: JsonObject) -> JsonObject:
+    statuses = [{"name": each, "restartCount": 2, **status} for each, status in containers.items()]
+    metadata: JsonObject = {"name": name, "namespace": "default", "uid": name}
+    if owner:
+        metadata["ownerReferences"] = [{"kind": "ReplicaSet", "name": owner, "uid": owner, "controller": True}]
+    return {
+        "metadata": metadata,
+        "spec": {"nodeName": "n1"},
+        "status": {"conditions": list(conditions), "containerStatuses": statuses},
+    }
+
+
+def of_pods(*pods: JsonObject, events: list[JsonObject] | None = None) -> list[Finding]:
+    return workloads.judge({f"default/{wire['metadata']['name']}": wire for wire in pods}, events or [])
+
+
+def test_a_pod_that_is_not_ready_is_told_with_the_reason_that_it_has() -> None:
+    ready = unready("fine", {"type": "Ready", "status": "True"})
+    assert [one.state for one in of_pods(ready)] == ["ok"]
+    creating = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+    assert [one.state for one in of_pods(ready, unready("new", main=creating))] == ["info"]
+    pending = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "2 Insufficient cpu."}
+    assert said(of_pods(unready("big", pending))) == [
+        "pod default/big is not Ready: Unschedulable [Pending: 2 Insufficient cpu.]"
+    ]
+    lost = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
+    assert said(of_pods(unready("far", lost))) == [
+        "pod default/far is not Ready: NodeNotReady [its node n1 is not Ready]"
+    ]
+    absent = {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "x" not found'}}}
+    assert said(of_pods(unready("a", main=absent))) == [
+        'pod default/a is not Ready: CreateContainerConfigError (container main) [configmap "x" not found]'
+    ]
+
+
+def test_a_container_that_ends_again_and_again_is_told_with_how_it_ended() -> None:
+    looping = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}}
+    failed = {**looping, "lastState": {"terminated": {"reason": "Error", "exitCode": 3}}}
+    killed = {**looping, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    crash, big = of_pods(unready("crash", main=failed), unready("big", sidecar=killed))
+    assert crash.what == "pod default/crash is not Ready: CrashLoopBackOff (container main)"
+    assert crash.evidence == "back-off 40s; Error, exit code 3, 2 restarts"
+    assert crash.remedy == "kubectl -n default logs crash -c main --previous"
+    assert big.what == "pod default/big is not Ready: OOMKilled (container sidecar)"
+    assert "limits.memory" in big.remedy and "exit code 137" in big.evidence
+
+
+def test_pods_of_one_owner_that_wait_for_the_same_are_one_finding_and_a_long_message_is_cut() -> None:
+    pulling = {"state": {"waiting": {"reason": "ErrImagePull", "message": "x" * 500}}}
+    pods = [unready(name, owner="web-1", main=pulling) for name in ("a", "b", "c")]
+    one, other = of_pods(*pods, unready("d", owner="web-2", main=pulling))
+    assert one.what == "pod default/a and 2 like it are not Ready: ErrImagePull (container main)"
+    assert other.what.startswith("pod default/d is not Ready") and len(one.evidence) < 210
+
+
+def test_a_failing_probe_is_told_in_the_words_of_its_newest_event() -> None:
+    running = {"state": {"running": {}}}
+    events = [
+        {"type": "Warning", "reason": "Unhealthy", "message": message, "lastTimestamp": at, "involvedObject": about}
+        for message, at, about in (
+            ("refused", "2024-01-01T00:00:02Z", {"kind": "Pod", "uid": "web"}),
+            ("timed out", "2024-01-01T00:00:01Z", {"kind": "Pod", "uid": "web"}),
+            ("of another", "2024-01-01T00:00:03Z", {"kind": "Pod", "uid": "other"}),
+        )
+    ]
+    assert said(of_pods(unready("web", main=running), events=events)) == [
+        "pod default/web is not Ready: Unhealthy [refused]"
+    ]
+    assert [one.state for one in of_pods(unready("new", main=running), events=events)] == ["info"]
+
+
+def test_an_ingress_is_told_with_what_keeps_it_from_working() -> None:
+    def ingress(name: str, service: str = "web", **spec: object) -> JsonObject:
+        backend = {"service": {"name": service, "port": {"number": 80}}}
+        rules = [{"host": "x.example", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]
+        metadata = {"name": name, "namespace": "default", "uid": name}
+        return {"metadata": metadata, "spec": {"ingressClassName": "nginx", "rules": rules, **spec}}
+
+    classes = [{"metadata": {"name": "nginx"}, "spec": {"controller": "k8s.io/ingress-nginx"}}]
+    web = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}
+
+    def judged(*wires: JsonObject, events: tuple[JsonObject, ...] = (), ready: bool = True) -> list[str]:
+        services = {("default", "web"): web}
+        sources = Sources(wires, classes, services.get, lambda key: f"Secret {key[1]} does not exist")
+        return said(ingresses.judge(sources, events, has_controller=ready))
+
+    assert judged(ingress("good")) == []
+    assert judged(ingress("good"), ready=False) == ["no Ingress controller is ready for 1 Ingresses [default/good]"]
+    assert "there is no IngressClass traefik [NotServed]" in judged(ingress("a", ingressClassName="traefik"))[0]
+    assert "no IngressClass is the default [NotServed]" in judged(ingress("a", ingressClassName=None))[0]
+    assert judged(ingress("a", "wbe")) == ["Ingress default/a: Service default/wbe does not exist [ServiceNotFound]"]
+    assert "Secret cert does not exist" in judged(ingress("a", tls=[{"secretName": "cert"}]))[0]
+    refused = {"type": "Warning", "reason": "InvalidIngress", "message": "nginx: no", "involvedObject": {"uid": "a"}}
+    assert judged(ingress("a"), events=(refused,)) == ["Ingress default/a: nginx: no [InvalidIngress]"]
+    mended = {**ingress("a"), "status": {"loadBalancer": {"ingress": [{"ip": "198.18.0.1"}]}}}
+    assert judged(mended, events=(refused,)) == []
