@@ -78,7 +78,7 @@ def _subresource(exchange: Exchange, server: ApiServer, target: Target) -> None:
 
 def _collection(exchange: Exchange, server: ApiServer, target: Target) -> None:
     if exchange.method == "POST":
-        form, writer = Form(exchange, target), Writer(server.store, exchange, target)
+        form, writer = Form(exchange, target), Writer(server, exchange, target)
         stored = writer.create(posted_object(exchange, target))
         exchange.answer(201, form.one(stored), writer.headers)
     elif exchange.method == "GET" and exchange.query.flag("watch"):
@@ -102,11 +102,11 @@ def _object(exchange: Exchange, server: ApiServer, target: Target) -> None:
             200, form.content_type, encode(form.one(store.get(target.kind, *target.where))), target.headers
         )
     elif exchange.method == "PUT":
-        writer = Writer(store, exchange, target)
+        writer = Writer(server, exchange, target)
         wire = posted_object(exchange, target)
         exchange.answer(200, form.one(writer.update(lambda old: wire)), writer.headers)
     elif exchange.method == "PATCH":
-        code, stored, writer = patch(exchange, store, target)
+        code, stored, writer = patch(exchange, server, target)
         exchange.answer(code, form.one(stored), writer.headers)
     elif exchange.method == "DELETE":
         exchange.answer(200, delete(exchange, store, target), target.headers)

@@ -22,9 +22,9 @@ def answer_part(exchange: Exchange, server: ApiServer, target: Target) -> None:
     if exchange.method == "GET":
         exchange.answer(200, form.one(server.store.get(target.kind, *target.where)), target.headers)
     elif exchange.method == "PUT":
-        writer = Writer(server.store, exchange, target)
+        writer = Writer(server, exchange, target)
         wire = posted_object(exchange, target)
         exchange.answer(200, form.one(writer.update(lambda old: wire)), writer.headers)
     else:
-        code, stored, writer = patch(exchange, server.store, target)
+        code, stored, writer = patch(exchange, server, target)
         exchange.answer(code, form.one(stored), writer.headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonpatch
 
@@ -20,6 +20,9 @@ from testbed.cluster.schemas import kind_schema
 from testbed.cluster.status import BadRequest, Invalid, NotFound, UnsupportedMediaType
 from testbed.cluster.store import Store, merge_patch
 
+if TYPE_CHECKING:
+    from testbed.apiserver.server import ApiServer
+
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -28,11 +31,11 @@ PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH)
 _MOST_OPERATIONS = 10_000  # as many as the Kubernetes API server takes
 
 
-def patch(exchange: Exchange, store: Store, target: Target) -> tuple[int, JsonObject, Writer]:
+def patch(exchange: Exchange, server: ApiServer, target: Target) -> tuple[int, JsonObject, Writer]:
     """Change an object as the request says; the answer's code, the object as stored, and what to tell the client."""
-    writer = Writer(store, exchange, target)
+    writer = Writer(server, exchange, target)
     if media_type(exchange, "") == APPLY_PATCH:
-        return _apply(exchange, store, target, writer)
+        return _apply(exchange, server.store, target, writer)
     change = change_of(exchange, target)
     return 200, writer.update(lambda old: target.stored(change(target.shown(old)))), writer
 

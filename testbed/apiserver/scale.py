@@ -26,7 +26,7 @@ def answer_scale(exchange: Exchange, server: ApiServer, target: Target) -> None:
         exchange.answer(200, _scale(server.store.get(target.kind, *target.where)))
         return
     # The workload is what is written: the subresource is only a view of it.
-    writer = Writer(server.store, exchange, target._replace(subresource=None))
+    writer = Writer(server, exchange, target._replace(subresource=None))
     if exchange.method == "PUT":
         wanted = body_object(exchange)
 

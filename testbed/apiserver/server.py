@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from testbed.apiserver.connection import Connection
 from testbed.apiserver.discovery import discovery_documents
 from testbed.apiserver.listing import Pages
+from testbed.apiserver.writing import Advice, no_advice
 from testbed.cluster.kinds import Kind
 from testbed.cluster.page_source import PageSource
 from testbed.cluster.pod_access import PodAccess
@@ -31,8 +32,9 @@ class ApiServer:
 
     ``token``: what a client has to show (``Authorization: Bearer TOKEN``); without one everybody is served, so such a
     listener belongs inside the box. ``pods``: the way into the running pods, for logs and the like; without one these
-    are answered by 404. ``bookmark_interval_s``: how often a watch with nothing to tell says how far it is, and notices
-    a client that left. Raises ValueError when the socket is reachable from elsewhere.
+    are answered by 404. ``advice``: what clients are told about an object they write, though it is right.
+    ``bookmark_interval_s``: how often a watch with nothing to tell says how far it is, and notices a client that left.
+    Raises ValueError when the socket is reachable from elsewhere.
     """
 
     def __init__(
@@ -42,13 +44,14 @@ class ApiServer:
         *,
         token: str | None = None,
         pods: PodAccess | None = None,
+        advice: Advice = no_advice,
         bookmark_interval_s: float = _BOOKMARK_INTERVAL_S,
     ) -> None:
         host, self.tcp_port = listener.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"the cluster API is served on loopback only, not on {host}")
         self.url = f"http://{host}:{self.tcp_port}"
-        self.store, self.pods, self.bookmark_interval_s = store, pods, bookmark_interval_s
+        self.store, self.pods, self.advice, self.bookmark_interval_s = store, pods, advice, bookmark_interval_s
         self.documents, self.pages = discovery_documents(), Pages()
         self.page: PageSource | None = None
         """What the page for browsers shows; it is not served as long as there is none."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from testbed.apiserver.checks.refusal import refusal
 from testbed.apiserver.completion import completed
@@ -12,10 +13,12 @@ from testbed.apiserver.exchange import Exchange
 from testbed.apiserver.patches.managers import Manager, note_update
 from testbed.apiserver.paths import Target
 from testbed.cluster import kinds
-from testbed.cluster.objects import JsonObject
+from testbed.cluster.objects import JsonObject, without_nulls
 from testbed.cluster.schemas import kind_schema
 from testbed.cluster.status import BadRequest, Conflict, Invalid, NotFound
-from testbed.cluster.store import Store
+
+if TYPE_CHECKING:
+    from testbed.apiserver.server import ApiServer
 
 # Kinds whose status only their controllers write, by the subresource of that name.
 WITH_STATUS = frozenset(
@@ -29,14 +32,24 @@ WITH_STATUS = frozenset(
 _RETRIES = 20
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: a name made of them says nothing rude
 
+# Clients get the headers of an answer in one piece: more than these few kilobytes are nobody's reading.
+_MOST_WARNINGS = 20
+
 Change = Callable[[JsonObject], JsonObject]
+Advice = Callable[[JsonObject], Sequence[str]]
+"""What is to be said about an object whose fields are right."""
+
+
+def no_advice(wire: JsonObject) -> Sequence[str]:
+    """Nothing is to be said."""
+    return ()
 
 
 class Writer:
     """The way into the store for one request. Raises BadRequest for parameters that make no sense."""
 
-    def __init__(self, store: Store, exchange: Exchange, target: Target) -> None:
-        self._store, self._target = store, target
+    def __init__(self, server: ApiServer, exchange: Exchange, target: Target) -> None:
+        self._store, self._advice, self._target = server.store, server.advice, target
         query = exchange.query
         self.dry_run = dry_run(exchange)
         self._validation = query.text("fieldValidation") or "Warn"
@@ -50,7 +63,10 @@ class Writer:
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""
-        told = [*self._target.headers.values(), *(f'299 - "{_quoted(warning)}"' for warning in self.warnings)]
+        said = self.warnings[:_MOST_WARNINGS]
+        if len(self.warnings) > len(said):
+            said.append(f"... and {len(self.warnings) - len(said)} more")
+        told = [*self._target.headers.values(), *(f'299 - "{_quoted(warning)}"' for warning in said)]
         return {"Warning": ", ".join(told)} if told else {}
 
     def create(self, wire: JsonObject, note: bool = True) -> JsonObject:
@@ -62,7 +78,10 @@ class Writer:
         if kind in WITH_STATUS and kind is not kinds.NODE:
             wire = {name: value for name, value in wire.items() if name != "status"}
         self._check_namespace(wire)
+        sent = without_nulls(wire)
         wire = self._complete(wire, None)
+        advice = self._advice(wire)  # on defaults, too, of which the client said nothing
+        self.warnings += [text for text in self._advice(sent) if text in advice] if advice else ()
         if generates:
             suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
             wire["metadata"]["name"] = f"{str(prefix)[:58]}{suffix}"
@@ -81,7 +100,11 @@ class Writer:
             new = self._new_state(change(old), old, note)
             try:
                 with self._refusals(new):
-                    return self._store.replace(new, dry_run=self.dry_run)
+                    stored = self._store.replace(new, dry_run=self.dry_run)
+                if self._target.subresource is None and (advice := self._advice(stored)):
+                    known = self._advice(old)
+                    self.warnings += [text for text in advice if text not in known]
+                return stored
             except Conflict:
                 if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]:
                     raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from testbed.apiserver.server import ApiServer
 from testbed.network.api_process import ApiProcess
+from testbed.spec.manifests import effect_warnings
 
 if TYPE_CHECKING:
     from testbed.cluster.pod_access import PodAccess
@@ -62,7 +63,7 @@ class PeopleAccess:
 
     def open(self, store: Store, pods: PodAccess | None = None) -> ApiServer:
         """Serve from here on. Raises RunError when the front has not started."""
-        self._server = ApiServer(store, self._listener, token=self._door.token, pods=pods)
+        self._server = ApiServer(store, self._listener, token=self._door.token, pods=pods, advice=effect_warnings)
         self._server.start()
         self.front.wait_listening()
         return self._server

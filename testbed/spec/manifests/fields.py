@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from testbed.spec.manifests.manifest import Manifest
+from testbed.cluster.objects import JsonObject
 from testbed.spec.source import FieldPath
 
 # Name of a field to the fields in it that count (for a list: in each of its entries); None: all of them, or a scalar.
@@ -19,10 +19,9 @@ def object_fields(**own: Fields | None) -> Fields:
     return {"apiVersion": None, "kind": None, "metadata": METADATA, "status": None, **own}
 
 
-def fields_without_effect(manifest: Manifest, known: Fields) -> Iterator[str]:
-    """A warning for each field that is fine in Kubernetes and does nothing here."""
-    for path in _unknown(manifest.object, known, ()):
-        yield str(manifest.problem(path, "has no effect here"))
+def fields_without_effect(wire: JsonObject, known: Fields) -> Iterator[FieldPath]:
+    """Where the fields of an object are that are fine in Kubernetes and do nothing here."""
+    return _unknown(wire, known, ())
 
 
 def _unknown(value: Any, known: Fields, path: FieldPath) -> Iterator[FieldPath]:
@@ -30,6 +29,8 @@ def _unknown(value: Any, known: Fields, path: FieldPath) -> Iterator[FieldPath]:
         for index, item in enumerate(value):
             yield from _unknown(item, known, (*path, index))
         return
+    if not isinstance(value, dict):
+        return  # of another form than the schema's
     yield from ((*path, name) for name in value if name not in known)
     for name, item in value.items():
         if known.get(name) is not None:

@@ -66,12 +66,12 @@ class Manifest:
     def refusal(self, found: FieldProblem) -> Problem:
         """What the cluster would say of the object."""
         path = parse_field(found.field)
-        written = _value_at(self.object, path)
+        written = value_at(self.object, path)
         value = written if written is not None else found.value or None
         return self.problem(path, f"{found.reason} ({self.title})", value, found.allowed)
 
 
-def _value_at(value: Any, path: FieldPath) -> Any:
+def value_at(value: Any, path: FieldPath) -> Any:
     """The value of a field as it is written; None where it is not."""
     for step in path:
         if isinstance(step, int):
@@ -83,13 +83,17 @@ def _value_at(value: Any, path: FieldPath) -> Any:
 
 def pod_template(manifest: Manifest) -> tuple[FieldPath, JsonObject] | None:
     """The pod that the object is or makes, with the path to it; None for a kind that has to do with no pods."""
-    if manifest.kind == "Pod":
-        return (), manifest.object
-    if manifest.kind == "CronJob":
-        return ("spec", "jobTemplate", "spec", "template"), manifest.spec["jobTemplate"]["spec"]["template"]
-    if manifest.kind in WORKLOADS:
-        return ("spec", "template"), manifest.spec["template"]
-    return None
+    path = pod_template_path(manifest.kind)
+    return None if path is None else (path, value_at(manifest.object, path))
+
+
+def pod_template_path(kind: str) -> FieldPath | None:
+    """Where in an object of a kind the pod is that it is or makes; None for a kind that has to do with no pods."""
+    if kind == "Pod":
+        return ()
+    if kind == "CronJob":
+        return ("spec", "jobTemplate", "spec", "template")
+    return ("spec", "template") if kind in WORKLOADS else None
 
 
 def replica_count(manifest: Manifest) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from testbed.cluster.objects import without_nulls
 from testbed.cluster.versions import OTHER_VERSIONS
 from testbed.errors import Problem
-from testbed.spec.manifests.fields import fields_without_effect
+from testbed.spec.manifests.effects import effects
 from testbed.spec.manifests.kinds import BY_TYPE, SUPPORTED
 from testbed.spec.manifests.manifest import Manifest
 from testbed.spec.manifests.schemas import schema_problems
@@ -37,10 +37,7 @@ def read_manifests(file: Path) -> tuple[list[Manifest], list[Problem], list[str]
             problems += found
             if not found:
                 manifests.append(manifest)
-                kind = BY_TYPE[str(manifest.object["apiVersion"]), manifest.kind]
-                warnings += fields_without_effect(manifest, kind.fields)
-                if manifest.kind == "NetworkPolicy":
-                    warnings.append(str(manifest.problem(("spec",), "is stored, and not enforced by this version")))
+                warnings += [str(manifest.problem(path, message)) for path, message in effects(manifest.object)]
     return manifests, problems, warnings
 
 
