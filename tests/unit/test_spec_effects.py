@@ -20,8 +20,8 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 AT = "spec.template.spec"
 TOLD = [
     f"{AT}.priorityClassName: has no effect here",
-    f"{AT}.affinity.podAntiAffinity: has no effect here",
     f"{AT}.containers[0].securityContext: has no effect here",
+    f"{AT}.affinity.podAntiAffinity: has no effect here",
     f"{AT}.serviceAccountName: has no effect here: there are no service accounts",
     f"{AT}.volumes[0].persistentVolumeClaim: a folder in memory stands for the claim, which needs no "
     "PersistentVolumeClaim and ends with the cluster",
