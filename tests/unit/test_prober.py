@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from contextlib import nullcontext, suppress
 from queue import SimpleQueue
 
 import pytest
 
+from testbed.network.ingress.certificates import self_signed
 from testbed.network.pods.probes import Prober
 
 _WAIT_S = 10
@@ -46,16 +48,44 @@ def port():
     thread.join(5)
 
 
+@pytest.fixture
+def secure_port(tmp_path):
+    """A port where pages are answered by TLS alone, ``/absent`` by 404, with a certificate that nobody has signed."""
+    (tmp_path / "own.pem").write_bytes(self_signed("web"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                absent = b"GET /absent" in secured.recv(4096)
+                secured.sendall(b"HTTP/1.1 404 x\r\n\r\n" if absent else b"HTTP/1.1 200 x\r\n\r\n")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+POD = {
+    "metadata": {"name": "web", "namespace": "default", "uid": "1"},
+    "spec": {"nodeName": "n1"},
+    "status": {"podIP": "127.0.0.1"},
+}
+
+
 def container(name, **probe):
     return {"name": name, "readinessProbe": {"periodSeconds": 1, "failureThreshold": 1, **probe}}
 
 
 def test_one_odd_probe_ends_no_other(prober, port):
-    pod = {
-        "metadata": {"name": "web", "namespace": "default", "uid": "1"},
-        "spec": {"nodeName": "n1"},
-        "status": {"podIP": "127.0.0.1"},
-    }
     odd = {
         "answer": {"httpGet": {"path": "/odd", "port": port}},
         "number": {"tcpSocket": {"port": "99999"}},
@@ -64,7 +94,7 @@ def test_one_odd_probe_ends_no_other(prober, port):
         "late": {"tcpSocket": {"port": port}, "initialDelaySeconds": 2**31 - 1},
     }
     for name, probe in odd.items():
-        prober.watch(pod, container(name, **probe), 1)
+        prober.watch(POD, container(name, **probe), 1)
     said = {}
     while len(said) < 4:  # a second failure in a row is told
         verdict = prober.verdicts.get(timeout=_WAIT_S)
@@ -76,7 +106,33 @@ def test_one_odd_probe_ends_no_other(prober, port):
         "named": "couldn't find port: web",
         "host": "dial tcp: lookup example: no such host",
     }
-    prober.watch(pod, container("good", httpGet={"host": "localhost", "port": port}), 1)
+    prober.watch(POD, container("good", httpGet={"host": "localhost", "port": port}), 1)
     while (verdict := prober.verdicts.get(timeout=_WAIT_S)).container != "good":
         pass
     assert verdict.passed
+
+
+def test_https_is_asked_by_tls_and_nothing_else_passes(prober, port, secure_port):
+    asked = {
+        "good": {"port": secure_port},
+        "absent": {"port": secure_port, "path": "/absent"},
+        "plain": {"port": port},
+    }
+    for name, wanted in asked.items():
+        prober.watch(POD, container(name, httpGet={"scheme": "HTTPS", **wanted}), 1)
+    said = {}
+    while len(said) < 3:
+        verdict = prober.verdicts.get(timeout=_WAIT_S)
+        said[verdict.container] = (verdict.passed, verdict.message)
+    assert said == {
+        "good": (True, ""),
+        "absent": (False, "HTTP probe failed with statuscode: 404"),
+        "plain": (False, f'Get "https://127.0.0.1:{port}/": http: server gave HTTP response to HTTPS client'),
+    }
+
+
+def test_a_grpc_probe_fails_and_says_that_nobody_asks_it(prober):
+    spec = {"name": "main", "livenessProbe": {"grpc": {"port": 80}, "failureThreshold": 1, "periodSeconds": 1}}
+    prober.watch(POD, spec, 1)
+    verdict = prober.verdicts.get(timeout=_WAIT_S)
+    assert (verdict.passed, verdict.message) == (False, "gRPC probes are not supported here")

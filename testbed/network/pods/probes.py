@@ -13,6 +13,7 @@ import logging
 import os
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from testbed.cluster.objects import JsonObject, pod_key
 from testbed.network import netns
 from testbed.network.pods.probe_state import PROBE_FIELDS, ProbeKind, ProbeState
+from testbed.network.pods.tls import handshake_failure, secured, wants_tls
 
 LOG = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class _Probe:
     address: tuple[str, int] | None
     request: bytes
     url: str
+    tls: bool
     begun: float
     problem: str = ""  # why it cannot be asked at all
     gone: bool = False
@@ -67,11 +70,12 @@ class _Probe:
 
 @dataclass(eq=False)
 class _Question:
-    """A socket that waits: to be connected, then for the page."""
+    """A socket that waits: to be connected, then for TLS where it is wanted, then for the page."""
 
     probe: _Probe
     connection: socket.socket
     connected: bool = False
+    asked: bool = False
     page: bytearray = field(default_factory=bytearray)
     over: bool = False
 
@@ -221,27 +225,55 @@ class Prober:
             if not question.connected:
                 if status := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     self._answer(question, False, self._refusal(probe, status))
-                elif not probe.request:
+                    return
+                question.connected = True
+                if not probe.request:
                     self._answer(question, True, "")
-                else:
-                    question.connected = True
-                    connection.sendall(probe.request)
-                    self._selector.modify(connection, selectors.EVENT_READ, question)
-                return
-            received = connection.recv(_ANSWER_BYTES)
-        except OSError as error:
-            self._answer(question, False, f'Get "{probe.url}": {error.strerror or error}')
-            return
-        question.page += received
-        line, complete, _ = bytes(question.page).partition(b"\r\n")
-        if complete or not received or len(question.page) >= _ANSWER_BYTES:
-            words = line.split()
-            is_http = len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].isdigit()
-            status = int(words[1]) if is_http else 0
-            if status == 0:
-                self._answer(question, False, f'Get "{probe.url}": malformed HTTP response')
+                    return
+                if probe.tls:
+                    self._secure(question)
+            if not question.asked:
+                self._put(question)
             else:
-                self._answer(question, 200 <= status < 400, f"HTTP probe failed with statuscode: {status}")
+                self._read(question)
+        except ssl.SSLWantReadError:
+            self._selector.modify(question.connection, selectors.EVENT_READ, question)
+        except ssl.SSLWantWriteError:
+            self._selector.modify(question.connection, selectors.EVENT_WRITE, question)
+        except OSError as error:
+            said = handshake_failure(error) if probe.tls else error.strerror or error
+            self._answer(question, False, f'Get "{probe.url}": {said}')
+
+    def _secure(self, question: _Question) -> None:
+        self._selector.unregister(question.connection)
+        question.connection = secured(question.connection)
+        self._selector.register(question.connection, selectors.EVENT_WRITE, question)
+
+    def _put(self, question: _Question) -> None:
+        connection = question.connection
+        if isinstance(connection, ssl.SSLSocket):
+            connection.do_handshake()
+        connection.sendall(question.probe.request)
+        question.asked = True
+        self._selector.modify(connection, selectors.EVENT_READ, question)
+
+    def _read(self, question: _Question) -> None:
+        probe, connection = question.probe, question.connection
+        while True:
+            received = connection.recv(_ANSWER_BYTES)
+            question.page += received
+            line, complete, _ = bytes(question.page).partition(b"\r\n")
+            if complete or not received or len(question.page) >= _ANSWER_BYTES:
+                break
+            if not (isinstance(connection, ssl.SSLSocket) and connection.pending()):
+                return
+        words = line.split()
+        is_http = len(words) > 1 and words[0].startswith(b"HTTP/") and len(words[1]) == 3 and words[1].isdigit()
+        status = int(words[1]) if is_http else 0
+        if status == 0:
+            self._answer(question, False, f'Get "{probe.url}": malformed HTTP response')
+        else:
+            self._answer(question, 200 <= status < 400, f"HTTP probe failed with statuscode: {status}")
 
     @staticmethod
     def _refusal(probe: _Probe, status: int) -> str:
@@ -311,7 +343,8 @@ def http_request(pod_ip: str, number: int, wanted: JsonObject) -> tuple[tuple[st
     headers = {"Host": f"{host}:{number}", "User-Agent": "kube-probe/1.32", "Accept": "*/*"}
     headers |= {header["name"]: header["value"] for header in wanted.get("httpHeaders") or ()}
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "Connection: close"]
-    return (host, number), ("\r\n".join(lines) + "\r\n\r\n").encode(), f"http://{host}:{number}{path}"
+    scheme = "https" if wants_tls(wanted) else "http"
+    return (host, number), ("\r\n".join(lines) + "\r\n\r\n").encode(), f"{scheme}://{host}:{number}{path}"
 
 
 def _probes(uid: str, pod: JsonObject, container: JsonObject, run: int) -> Iterator[_Probe]:
@@ -333,10 +366,12 @@ def _probes(uid: str, pod: JsonObject, container: JsonObject, run: int) -> Itera
                 address = wanted.get("host") or pod_ip, number
             address = "127.0.0.1" if address[0] == "localhost" else address[0], number
             problem = problem or _unaskable(*address)
+        elif "grpc" in spec:
+            problem = "gRPC probes are not supported here"
         elif "exec" not in spec:
-            continue  # grpc: the manifest's check says that it has no effect
-        state = ProbeState(kind, spec)
-        yield _Probe(pod_key(pod), uid, container["name"], run, state, node, address, request, url, begun, problem)
+            continue
+        state, tls = ProbeState(kind, spec), wants_tls(spec.get("httpGet") or {})
+        yield _Probe(pod_key(pod), uid, container["name"], run, state, node, address, request, url, tls, begun, problem)
 
 
 def _unaskable(host: str, number: int) -> str:

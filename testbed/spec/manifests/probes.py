@@ -57,8 +57,7 @@ def _problems(manifest: Manifest, here: FieldPath, container: JsonObject, probe:
         if handler in probe:
             yield from _port_problems(manifest, (*here, handler, "port"), probe[handler]["port"], container)
     http = probe.get("httpGet") or {}
-    # There are no certificates here, and nothing that would end TLS.
-    yield from one_of(manifest, (*here, "httpGet", "scheme"), http.get("scheme"), ("HTTP",))
+    yield from one_of(manifest, (*here, "httpGet", "scheme"), http.get("scheme"), ("HTTP", "HTTPS"))
     yield from _header_problems(manifest, (*here, "httpGet"), http)
     url_path = http.get("path") or "/"
     if not (url_path.isascii() and url_path.isprintable()) or " " in url_path or not url_path.startswith("/"):
