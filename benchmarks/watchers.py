@@ -4,6 +4,7 @@ The watchers are another process, outside the box, on the way that people's tool
 Each watch ends after 30 to 90 s and is begun anew. What is counted is the process that holds the cluster, and the
 front: memory, open files and threads, every few seconds; the medians of the last minute beside those of the minute in
 the middle, because in the first minutes the C library's allocator still asks for memory for a hundred new threads.
+Beside them stands what of it is in use: Python's objects, and the C library's heap (mallinfo2(3)) with its free room.
 
 A cluster keeps the latest 2,000 Events of each component, and its latest changes for those who come late, and grows
 until it has as many. That is no growth by watchers, so 2,000 pods come and go before the first minute.
@@ -11,6 +12,7 @@ until it has as many. That is no growth by watchers, so 2,000 pods come and go b
 
 from __future__ import annotations
 
+import ctypes
 import json
 import statistics
 import subprocess
@@ -54,6 +56,10 @@ def figures() -> list[Figure]:
             target = f"<= {limit:g} {unit} more".replace("  ", " ")
             beside = f"half-way ({first:.0f} at first)"
             lines.append(Figure(f"{what}: {process}, {name}", last, unit, middle, beside, target=target, met=met))
+    for name, unit in (("Python's blocks", "k"), ("heap in use", "MB"), ("heap free", "MB")):
+        first, middle, last = (found[f"{when} cluster {name}"] for when in ("first", "middle", "last"))
+        beside = f"half-way ({first:.1f} at first)"
+        lines.append(Figure(f"{what}: cluster, {name}", last, unit, middle, beside))
     return lines
 
 
@@ -131,7 +137,7 @@ class Churn:
 
 
 def _sample(testbed: Testbed) -> Sample:
-    sample = {f"cluster {name}": value for name, value in _of_process("self").items()}
+    sample = {f"cluster {name}": value for name, value in (_of_process("self") | _allocated()).items()}
     assert testbed.api_front is not None
     return sample | {f"front {name}": value for name, value in _of_process(str(testbed.api_front.pid)).items()}
 
@@ -143,6 +149,30 @@ def _of_process(pid: str) -> Sample:
         "rss": int(fields["VmRSS"].split()[0]) / _KB_PER_MB,
         "threads": float(fields["Threads"]),
         "files": float(len(list((folder / "fd").iterdir()))),
+    }
+
+
+class _Mallinfo2(ctypes.Structure):
+    """What mallinfo2(3) returns, in bytes."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def _allocated() -> Sample:
+    """What this process has allocated: Python's small blocks in thousands, and the C library's heap in MB."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo2
+    heap = mallinfo2()
+    return {
+        "Python's blocks": sys.getallocatedblocks() / 1e3,
+        "heap in use": heap.uordblks / 1e6,
+        "heap free": heap.fordblks / 1e6,
     }
 
 
