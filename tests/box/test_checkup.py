@@ -30,7 +30,7 @@ from testbed.checkup import (
 from testbed.checkup.findings import as_text, faults
 from testbed.cluster import identity
 from testbed.cluster.dns_addon import dns_addon
-from testbed.cluster.kinds import NETWORK_POLICY, POD, SERVICE
+from testbed.cluster.kinds import NETWORK_POLICY, NODE, POD, SERVICE
 from testbed.cluster.objects import JsonObject, object_name
 from testbed.cluster.pod_facts import is_terminating
 from testbed.cluster.values import MODES
@@ -38,6 +38,7 @@ from testbed.network import netns
 from testbed.network.openvswitch import revise_cached_decisions
 from testbed.network.place import Place
 from testbed.network.testbed import Testbed
+from testbed.trace.places import Places
 from tests.box.clusters import cluster, plan_of, pod
 from tests.box.harness import USERS, run_in_box
 
@@ -191,6 +192,14 @@ def a_node_without_a_link(testbed: Testbed) -> None:
     assert "(n2-eth0 of node n2 is down: ip link set n2-eth0 up)" in said
 
 
+def a_node_that_was_deleted(testbed: Testbed) -> None:
+    testbed.store.delete(NODE, "n2")
+    looked = RunningCluster(testbed.api_url, "lab")
+    assert Places(looked.state, looked.kernel).name("n2") == "former node n2"
+    with broken("n2", "ip link set n2-eth0 down", "ip link set n2-eth0 up"):
+        assert "nothing found" in found_by(testbed, links.check, mtu.check)
+
+
 def until(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 8
     while not happened():
@@ -218,6 +227,7 @@ def every_fault_is_found() -> None:
         names_that_do_not_resolve(testbed)
         rules_without_a_proxy(testbed)
         a_bridge_that_was_changed(testbed)
+        a_node_that_was_deleted(testbed)
 
 
 def test_each_fault_is_found_and_none_where_there_is_none() -> None:

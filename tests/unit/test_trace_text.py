@@ -55,6 +55,17 @@ def test_the_text_lines_up() -> None:
     )
 
 
+def test_a_refusal_is_told_in_both_directions() -> None:
+    refused = End("delivered", "pod b", "nothing listens on TCP port 80", _PACKET)
+    back = End("delivered", "pod a", "", _PACKET)
+    hop = (Hop("pod a", Packet(_TUPLE), ()),)
+    text = trace_as_text(Trace("a", "b:80", Way(hop, (refused,)), Way(hop, (back,))))
+    assert "=>  REFUSED by pod b: nothing listens on TCP port 80\n" in text
+    assert text.endswith("=>  DELIVERED to pod a: that refusal\n")
+    answered = trace_as_text(Trace("a", "b:80", Way(hop, (back,)), Way(hop, (back,))))
+    assert answered.count("=>  DELIVERED to pod a\n") == 2
+
+
 def test_the_data_hold_every_fact() -> None:
     data = json.loads(json.dumps(trace_as_data(a_trace())))
     assert (data["format"], data["from"], data["to"], data["succeeded"]) == ("testbed-trace/v1", "a", "b:80", False)
