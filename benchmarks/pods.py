@@ -17,6 +17,7 @@ from benchmarks.workloads import deployment
 from testbed.cluster.kinds import POD
 from testbed.cluster.pod_facts import is_ready
 from testbed.network.builder import built, choose_datapath
+from testbed.network.pods.rootfs import TOOLS
 from testbed.network.testbed import Testbed
 
 PODS = 500
@@ -47,7 +48,7 @@ def _measure() -> dict[str, float]:
         _wait_ready(testbed, PODS)
         ready_s = time.monotonic() - began
         testbed.wait_settled()
-        memory = {"pause": _pss_mb("/run/pods/pause"), "program": _pss_mb("testbed.network.pods.parent")}
+        memory = {"pause": _pss_mb(f"{TOOLS}/pause"), "program": _pss_mb("testbed.network.pods.parent")}
         began = time.monotonic()
         testbed.scale("default", "many", 1)
         testbed.wait_settled()

@@ -15,6 +15,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x2, 0x4, 0x8
@@ -56,11 +57,6 @@ def mount(source: str, target: str, fstype: str = "", flags: int = 0, data: str 
 def unmount_lazily(target: str) -> None:
     """Detach a mount and what is mounted below it (umount2(2), MNT_DETACH)."""
     _check(_libc.umount2(target.encode(), _MNT_DETACH), f"unmount {target}")
-
-
-def pivot_root(new_root: str, put_old: str) -> None:
-    """Make a mount the root of the calling process's mount namespace (pivot_root(2))."""
-    _check(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
 
 
 def inotify(folder: Path, events: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def _reaches(testbed: Testbed, source: str, target: str) -> bool:
     return ping.wait(20) == 0
 
 
-def _deployment(replicas: int, **container: object) -> dict[str, object]:
+def _deployment(replicas: int, **container: object) -> dict[str, Any]:
     template = {
         "metadata": {"labels": {"app": "web"}},
         "spec": {"containers": [{"name": "main", "image": "pause", **container}]},
@@ -82,14 +83,20 @@ def test_a_deployments_pods_come_and_go_without_a_trace(user: str) -> None:
 
 def readiness_follows_the_program() -> None:
     with cluster(plan_of("single_switch", [pod("client", "n1")], nodes=2)) as testbed:
-        probe = {"exec": {"command": ["test", "-e", "/run/web-is-ready"]}, "failureThreshold": 1, "periodSeconds": 1}
-        testbed.apply([_deployment(2, readinessProbe=probe)])
+        said = Path("/run/said/web-is-ready")
+        said.parent.mkdir()
+        probe = {"exec": {"command": ["test", "-e", str(said)]}, "failureThreshold": 1, "periodSeconds": 1}
+        mount = {"name": "said", "mountPath": str(said.parent)}
+        web = _deployment(2, readinessProbe=probe, volumeMounts=[mount])
+        volume = {"name": "said", "hostPath": {"path": str(said.parent)}}
+        web["spec"]["template"]["spec"]["volumes"] = [volume]
+        testbed.apply([web])
         testbed.wait_settled()
         assert not any(is_ready(testbed.store.get(POD, name)) for name in _web_pods(testbed))
-        Path("/run/web-is-ready").touch()
+        said.touch()
         testbed.wait_pods_ready()
         with testbed.store.watch(POD) as watch:
-            Path("/run/web-is-ready").unlink()
+            said.unlink()
             changed = {event.object["metadata"]["name"] for event in watch.next(10)}
         assert changed <= set(_web_pods(testbed))
         assert changed

@@ -191,7 +191,8 @@ def inside(testbed: Testbed, key: str, name: str, script: str) -> str:
 
 
 def processes_and_files_of_a_container_are_its_own(testbed: Testbed) -> None:
-    left = "trap 'exit 5' TERM; setsid sleep 4711 & touch /tmp/mine /shared/ours; while :; do sleep 0.05; done"
+    files = "/tmp/mine /run/mine /dev/shm/pods /shared/ours"
+    left = f"trap 'exit 5' TERM; setsid sleep 4711 & touch {files}; while :; do sleep 0.05; done"
     begun = {"readinessProbe": {"exec": {"command": ["pgrep", "-fx", "sleep 4711"]}}}
     share = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
     apart = [
@@ -211,6 +212,8 @@ def processes_and_files_of_a_container_are_its_own(testbed: Testbed) -> None:
     for name in ("apart", "together", "agent-of-all"):
         wait_pod(testbed, name, is_ready)
     assert inside(testbed, "apart", "other", "ls /tmp/mine /shared; cat /etc/hostname") == "/shared:\nours\napart\n"
+    assert inside(testbed, "apart", "other", "ls -A /dev/shm /run").split() == ["/dev/shm:", "pods", "/run:", "testbed"]
+    assert "pods" not in inside(testbed, "together", "web", "ls /dev/shm")
     numbers = "cd /proc; ls -d [0-9]* | sort -n | head -2 | xargs -I@ cat @/comm"
     assert inside(testbed, "apart", "other", numbers) == "sleep\nsh\n"
     assert inside(testbed, "apart", "waits", numbers) == "pause\nsh\n"
@@ -244,13 +247,16 @@ def images_that_nobody_knows(testbed: Testbed) -> None:
 
 
 def pods_end_in_order(testbed: Testbed) -> None:
-    trace = Path("/run/trace")
+    trace = Path("/run/traces/trace")
+    trace.parent.mkdir()
+    traces = {"volumeMounts": [{"name": "traces", "mountPath": str(trace.parent)}]}
+    volume = {"name": "traces", "hostPath": {"path": str(trace.parent)}}
     hook = {"preStop": {"exec": {"command": ["sh", "-c", f"echo hook >> {trace}"]}}}
     script = f"trap 'echo term >> {trace}; exit 0' TERM; echo up >> {trace}; while :; do sleep 0.05; done"
     stubborn = "trap '' TERM; while :; do sleep 0.05; done"
     testbed.apply(
         [
-            pod("leaves", "n1", containers=[container("main", script, lifecycle=hook)]),
+            pod("leaves", "n1", containers=[container("main", script, lifecycle=hook, **traces)], volumes=[volume]),
             pod("stays", "n1", terminationGracePeriodSeconds=1, containers=[container("main", stubborn)]),
         ]
     )

@@ -32,7 +32,7 @@ from testbed.network.pods.frames import Incoming, Message, send
 from testbed.network.pods.image_files import write_image_files
 from testbed.network.pods.joining import join
 from testbed.network.pods.pause import pause_commands
-from testbed.network.pods.rootfs import Mount, RootFilesystem
+from testbed.network.pods.rootfs import TOOLS, Mount, RootFilesystem
 
 _NAMESPACES = {
     "mnt": linux.CLONE_NEWNS,
@@ -42,6 +42,8 @@ _NAMESPACES = {
     "pid": linux.CLONE_NEWPID,
 }
 _FOLDER = Path("/run/pods")
+_TOOLS = _FOLDER / "tools"
+_SHARED = "dev-shm"  # in a pod's folder
 _PROGRAMS = Path(__file__).parents[1] / "programs"
 # Programs that are started by a fork.
 _FORKED = ("whoami", "welcome", "echo_server", "three_tiers")
@@ -52,20 +54,19 @@ class Parent:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._testbed = os.getppid()
+        self._box = f"/proc/{os.getppid()}/root"  # with all that is mounted there
         linux.unshare(linux.CLONE_NEWNS)
         linux.mount("none", "/", flags=linux.MS_REC | linux.MS_PRIVATE)
-        # Every pod's mount namespace is a copy of this one, so it had better be small: the files of all network
-        # namespaces are looked up by way of the testbed's own process instead.
-        linux.unmount_lazily("/run/netns")
         self._home = {
             os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): flag for name, flag in _NAMESPACES.items()
         }
-        _FOLDER.mkdir(exist_ok=True)
-        self._pause, self._pause_first = pause_commands(_FOLDER / "pause")
+        _TOOLS.mkdir(parents=True, exist_ok=True)
+        self._pause, self._pause_first = pause_commands(_TOOLS / "pause", TOOLS / "pause")
         write_image_files(_FOLDER / "images")
-        self._root = RootFilesystem(_FOLDER / "images")
-        link_tools(_FOLDER / "bin")
+        self._root = RootFilesystem(_FOLDER / "images", _TOOLS)
+        link_tools(_TOOLS / "bin")
+        linux.mount(str(_TOOLS), str(_TOOLS), flags=linux.MS_BIND)
+        linux.mount("none", str(_TOOLS), flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
         self._mains = {str(_PROGRAMS / f"{name}.py"): _main(name) for name in _FORKED}
         self._sandboxes: dict[str, int] = {}  # the pause processes, by the name of the sandbox
         self._names: dict[int, str] = {}  # the other way round
@@ -102,6 +103,11 @@ class Parent:
 
     def _find_out_overlays(self) -> None:
         self._away(lambda: self._root.find_out(_FOLDER / "trial"), linux.CLONE_NEWNS)
+        # Every pod's mount namespace is a copy of this one, so it had better be small: the files of all network
+        # namespaces, and control groups, are looked up by way of the testbed's own process instead.
+        linux.unmount_lazily("/run/netns")
+        with suppress(OSError):  # a user namespace may not part what it was given
+            linux.unmount_lazily("/sys")
 
     def _away(self, work: Callable[[], Any], new: int) -> Any:
         """Do something in new namespaces, or in those that ``work`` enters, and come back."""
@@ -138,7 +144,11 @@ class Parent:
         def make() -> int:
             self._enter_network(message["network"])
             linux.sethostname(message["hostname"])
-            self._root.enter(_FOLDER / message["name"] / f"pod-{next(self._layers)}", message["files"], ())
+            folder = _FOLDER / message["name"]
+            shared = folder / _SHARED
+            shared.mkdir(parents=True, exist_ok=True)
+            shared.chmod(0o1777)
+            self._root.enter(folder / f"pod-{next(self._layers)}", shared, message["files"], ())
             return self._spawn(self._pause, {}, "/", subprocess.DEVNULL)
 
         shared = linux.CLONE_NEWPID if message["processes"] == "pod" else 0
@@ -187,7 +197,8 @@ class Parent:
             if in_first_layer:
                 self._untouched.discard(message["sandbox"])
             elif processes:
-                self._root.enter(_FOLDER / message["sandbox"] / message["layer"], message["files"], mounts)
+                folder = _FOLDER / message["sandbox"]
+                self._root.enter(folder / message["layer"], folder / _SHARED, message["files"], mounts)
             argv, directory = message["argv"] or self._pause, message.get("directory") or "/"
             if not message["argv"] and self._first and self._pause_first:
                 argv, self._first = self._pause_first, False
@@ -200,7 +211,7 @@ class Parent:
 
         try:
             for entrance in message.get("groups", ()):
-                self._groups.append(os.open(entrance, os.O_WRONLY | os.O_CLOEXEC))
+                self._groups.append(os.open(f"{self._box}{entrance}", os.O_WRONLY | os.O_CLOEXEC))
             pid: int = self._away(start, 0)
             return pid
         finally:
@@ -224,7 +235,7 @@ class Parent:
         self._first = processes != "node"
 
     def _enter_network(self, name: str) -> None:
-        fd = os.open(f"/proc/{self._testbed}/root/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"{self._box}/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(fd, linux.CLONE_NEWNET)
         finally:

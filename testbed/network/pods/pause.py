@@ -60,8 +60,9 @@ def executable(machine: str) -> bytes | None:
     return header + segment + code
 
 
-def pause_commands(file: Path) -> tuple[list[str], list[str]]:
-    """The command lines of a process that waits, and of one that mounts /proc before; ``file`` is where the program is.
+def pause_commands(file: Path, seen_at: Path) -> tuple[list[str], list[str]]:
+    """The command lines of a process that waits, and of one that mounts /proc before. The program is written to
+    ``file``, which pods see at another path.
 
     Without a program for this processor the second one is empty.
     """
@@ -72,4 +73,4 @@ def pause_commands(file: Path) -> tuple[list[str], list[str]]:
     new.write_bytes(program)
     new.chmod(0o755)
     new.replace(file)
-    return [str(file)], [str(file), "container"]
+    return [str(seen_at)], [str(seen_at), "container"]

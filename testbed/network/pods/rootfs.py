@@ -1,8 +1,8 @@
 """What the programs of a pod see as their files: the machine's, with a writable layer of their own above them.
 
 The layer is an overlay (https://docs.kernel.org/filesystems/overlayfs.html) whose upper part is a folder in the box's
-/run: a pod may write anywhere, and neither the machine nor another pod ever sees it. /run, /dev, /proc and other mounts
-are those of the box.
+/run: a pod may write anywhere, and neither the machine nor another pod ever sees it. /run and /root are empty folders
+of the layer, /dev/shm is one of the pod's; /dev, /proc and other mounts are those of the box.
 
 An ordinary user's box may not lay an overlay over the whole root, because other mounts in it are locked there
 (mount_namespaces(7)). It makes a new root, with an overlay over each folder in which something is to appear or such a
@@ -14,8 +14,9 @@ All functions act on the mount namespace that the calling process has just been 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,13 @@ from testbed.network import linux
 
 _SYSFS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _BIND = linux.MS_BIND | linux.MS_REC
+_KEPT_FLAGS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC  # a user namespace may not take them from a mount
 _WRITABLE = frozenset(("home", "tmp", "var"))  # where an ordinary user may write
 _LAYER, _WORK, _ROOT = "upper", "work", "root"
+_OWN = {"run": "run", "root": "home"}  # what a container has for itself, and its folder in the layer
+_DEV_SHM = "dev/shm"
+TOOLS = Path("/run/testbed")
+"""Where a container sees what the testbed has put beside the machine's programs."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,23 @@ class Mount:
 
 
 class RootFilesystem:
-    """Makes the root of a mount namespace; knows what the box has mounted, which is the same for every pod."""
+    """Makes the root of a mount namespace; knows what the box has mounted, which is the same for every pod.
 
-    def __init__(self, images: Path) -> None:
-        """``images`` is a folder that lies above the machine's files in every pod, and below what the pod writes."""
-        self._images = images
-        self._submounts = _submounts()
+    ``images`` is the folder of what images bring, ``tools`` the one that stands at TOOLS.
+    """
+
+    def __init__(self, images: Path, tools: Path) -> None:
+        self._images, self._tools = images, tools
+        self._submounts = [path for path in _submounts() if path[1:] not in _OWN]
+        self._own_programs = sorted(_own_programs())
         self._options = ""
         self._whole = False
 
     def find_out(self, folder: Path) -> None:
         """See, in a mount namespace that is thrown away, which overlays this kernel lets this user have."""
+        with suppress(OSError):
+            linux.mount("sysfs", "/sys", "sysfs", _SYSFS)
+            self._submounts = [path for path in self._submounts if path != "/sys"]
         for lower, options in (("/", ""), ("/", ",userxattr"), ("/etc", ""), ("/etc", ",userxattr")):
             self._whole, self._options = lower == "/", options
             with suppress(OSError):
@@ -55,8 +67,9 @@ class RootFilesystem:
                 return
         self._whole = False
 
-    def enter(self, layer: Path, files: Sequence[tuple[str, str]], mounts: Sequence[Mount]) -> None:
-        """Make it the root; ``files`` are (path, text), ``layer`` is the folder of what is written.
+    def enter(self, layer: Path, shared: Path, files: Sequence[tuple[str, str]], mounts: Sequence[Mount]) -> None:
+        """Make it the root; ``files`` are (path, text), ``layer`` is the folder of what is written, ``shared`` the
+        pod's /dev/shm.
 
         Raises OSError, also for a mount that has no place where there is no overlay.
         """
@@ -65,28 +78,52 @@ class RootFilesystem:
             Path(f"{upper}{folder}").mkdir(parents=True, exist_ok=True)
         for path, text in files:
             Path(f"{upper}{path}").write_text(text)
-        for mount in mounts:
-            _make_room(upper, mount)
-        if self._whole:
-            root = self._overlay("/", layer, "")
-            for path in self._submounts:
-                linux.mount(path, f"{root}{path}", flags=_BIND)
-        else:
-            root = self._assemble(layer, files)
-        os.chdir(root)
-        linux.pivot_root(".", ".")
-        linux.unmount_lazily(".")
-        os.chdir("/")
-        # /sys/class/net shows the namespace it was mounted from. A user namespace may forbid the mount where the
-        # machine masks parts of /sys; then programs see the box's own, as under `nsenter --net`.
-        with suppress(OSError):
-            linux.mount("sysfs", "/sys", "sysfs", _SYSFS)
-        for mount in mounts:
-            if not Path(mount.target).exists():
-                _make_room(Path("/"), mount)  # below another mount, such as /run
-            linux.mount(mount.source, mount.target, flags=_BIND)
-            if mount.read_only:
-                linux.mount("none", mount.target, flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY)
+        with ExitStack() as open_files:
+            # By their descriptors, because the new root does not show the folders that they are in.
+            sources = []
+            for mount in mounts:
+                _make_room(upper, mount.target, Path(mount.source).is_dir())
+                descriptor = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+                open_files.callback(os.close, descriptor)
+                sources.append(f"/proc/self/fd/{descriptor}")
+            if self._whole:
+                root = self._overlay("/", layer, "")
+                for path in self._submounts:
+                    linux.mount(path, f"{root}{path}", flags=_BIND)
+            else:
+                root = self._assemble(layer, files)
+            self._cover(Path(root), layer, shared)
+            # The root that was there stays below the new one, where nothing leads to. pivot_root would look at every
+            # process of the machine, and to unmount the old one would wait for all processors.
+            os.chdir(root)
+            linux.mount(".", "/", flags=linux.MS_MOVE)
+            os.chroot(".")
+            # /sys/class/net shows the namespace it was mounted from. A user namespace may forbid the mount where the
+            # machine masks parts of /sys; then programs see the box's own, as under `nsenter --net`.
+            with suppress(OSError):
+                linux.mount("sysfs", "/sys", "sysfs", _SYSFS)
+            for mount, source in zip(mounts, sources, strict=True):
+                if not Path(mount.target).exists():
+                    _make_room(Path("/"), mount.target, Path(source).is_dir())  # below another mount, such as /run
+                linux.mount(source, mount.target, flags=_BIND)
+                if mount.read_only:
+                    _read_only(mount.target)
+
+    def _cover(self, root: Path, layer: Path, shared: Path) -> None:
+        """Hide what is the box's, the machine's or other pods' behind folders of this container's or this pod's."""
+        for hidden, name in _OWN.items():
+            own = layer / name
+            own.mkdir(exist_ok=True)
+            if (root / hidden).is_dir():
+                linux.mount(str(own), str(root / hidden), flags=linux.MS_BIND)
+        if (root / _DEV_SHM).is_dir():
+            linux.mount(str(shared), str(root / _DEV_SHM), flags=linux.MS_BIND)
+        for source, target in ((self._tools, TOOLS), *((path, path) for path in self._own_programs)):
+            place = root / target.relative_to("/")
+            place.mkdir(parents=True, exist_ok=True)
+            linux.mount(str(source), str(place), flags=_BIND)
+            if source == target:
+                _read_only(str(place))
 
     def _overlay(self, lower: str, layer: Path, name: str) -> str:
         """Mount a folder of the machine with the layer's part of it above, below the layer's root."""
@@ -131,14 +168,26 @@ class RootFilesystem:
         return True
 
 
-def _make_room(upper: Path, mount: Mount) -> None:
+def _read_only(target: str) -> None:
+    kept = os.statvfs(target).f_flag & _KEPT_FLAGS
+    linux.mount("none", target, flags=linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY | kept)
+
+
+def _make_room(upper: Path, target: str, is_folder: bool) -> None:
     """Something to mount over, in the layer: root of a user namespace may not make it in the machine's folders."""
-    room = upper / str(Path(mount.target).resolve()).lstrip("/")
-    if Path(mount.source).is_dir():
+    room = upper / str(Path(target).resolve()).lstrip("/")
+    if is_folder:
         room.mkdir(parents=True, exist_ok=True)
     else:
         room.parent.mkdir(parents=True, exist_ok=True)
         room.touch()
+
+
+def _own_programs() -> Iterator[Path]:
+    """The folders of the testbed and of its Python that are in a hidden one: a catalogue's program may be there."""
+    for path in {Path(__file__).parents[3], *(Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix))}:
+        if path.parts[1] in _OWN:
+            yield path
 
 
 def _submounts() -> list[str]:

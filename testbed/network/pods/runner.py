@@ -6,7 +6,6 @@ Everything here happens in the kubelet's thread; what comes from other threads i
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import time
@@ -36,6 +35,7 @@ from testbed.network.pods.lifecycle import (
     terminated,
 )
 from testbed.network.pods.probes import Prober, Verdict, has_probe
+from testbed.network.pods.rootfs import TOOLS
 from testbed.network.pods.status import pod_status
 from testbed.network.pods.volumes import CannotMount, container_mounts, make_volumes, update_volumes
 from testbed.spec.images import UnavailableImage, container_program
@@ -44,6 +44,7 @@ LOG = logging.getLogger(__name__)
 
 _RETRY_S = 2.0  # what a pod lacks is looked for again after this time, unless somebody says that it is there
 _PULL_RETRY_S = 10.0
+_IMAGES_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # what most images have
 _HOOK_OUTPUT_BYTES = 10 * 1024
 
 Stage = Literal["new", "making", "up", "ending", "ended"]
@@ -239,7 +240,7 @@ class PodRunner:
             self._say_once("Warning", "LimitsNotEnforced", message)
         self._say("Normal", "Pulled", f'Container image "{spec.get("image", "")}" already present on machine')
         environment = {
-            "PATH": f"{os.environ.get('PATH', os.defpath)}:{FOLDERS}/bin",
+            "PATH": f"{_IMAGES_PATH}:{TOOLS}/bin",
             "HOME": "/root",
             "HOSTNAME": self.place.hostname,
             **variables,

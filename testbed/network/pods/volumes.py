@@ -24,12 +24,14 @@ from testbed.network.pods.environment import (
     find,
     resource_value,
 )
-from testbed.spec.images import expanded
+from testbed.spec.images import expanded, find_image
 
 BOXES_OWN = Path("/run")
 CLAIMS = BOXES_OWN / "claims"
 # What pods write to their nodes' own disks, a folder a node.
 NODE_FILES = BOXES_OWN / "node-files"
+# What programs of these images share with the testbed, at the same path in the box.
+_TESTBEDS = {"cluster-dns": BOXES_OWN / "cluster-dns", "ingress-nginx/controller": BOXES_OWN / "ingress-nginx"}
 _WRITTEN = ("configMap", "secret", "downwardAPI", "projected")
 _DATA = "..data"
 
@@ -76,6 +78,10 @@ def container_mounts(
         target = os.path.normpath(f"/{mount['mountPath'].lstrip('/')}")
         read_only = bool(mount.get("readOnly")) or is_machines or any(kind in volume for kind in _WRITTEN)
         mounts.append((str(source), target, read_only))
+    image = find_image(str(container.get("image") or ""))
+    if image is not None and (shared := _TESTBEDS.get(image.name)) is not None:
+        shared.mkdir(exist_ok=True)
+        mounts.append((str(shared), str(shared), False))
     return sorted(mounts, key=lambda entry: entry[1].count("/"))
 
 

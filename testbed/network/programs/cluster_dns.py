@@ -51,7 +51,7 @@ ROOT = """\
 
 
 def main() -> None:
-    # Programs of different pods see the same /run.
+    # All name servers share this folder with the testbed.
     directory = Path("/run/cluster-dns", socket.gethostname())
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "root.zone").write_text(ROOT)
