@@ -11,7 +11,7 @@ setup(
     packages=find_namespace_packages(include=["testbed*", "controllers*", "topologies*"]),
     include_package_data=True,
     package_data={
-        "testbed": [f"**/*.{ending}" for ending in ("css", "conf", "html", "j2", "js", "json", "lua", "yaml")]
+        "testbed": [f"**/*.{ending}" for ending in ("css", "conf", "html", "j2", "js", "json", "lua", "sh", "yaml")]
         + ["**/py.typed"]
     },
     install_requires=[

@@ -38,6 +38,7 @@ class Image:
     prefix: tuple[str, ...] = ()
     process: bool = True
     package: str = ""
+    program: str = ""
 
     def tagged(self, tag: str) -> Image:
         """The image of this tag."""
@@ -92,7 +93,7 @@ def load_catalogue(extra: Path | None) -> Mapping[str, Image]:
 
 
 _in_use: list[Mapping[str, Image]] = []
-_TEXTS = ("about", "package")
+_TEXTS = ("about", "package", "program")
 
 
 def _catalogue_problems(document: Document) -> Iterator[Problem]:
@@ -138,6 +139,7 @@ def _image(name: str, entry: Mapping[str, Any]) -> Image:
         filled(entry.get("prefix", [])),
         entry.get("process", True),
         entry.get("package", ""),
+        entry.get("program", ""),
     )
 
 
@@ -205,10 +207,12 @@ def container_program(container: Mapping[str, Any], variables: Mapping[str, str]
     if argv is None:
         return []
     image = find_image(str(container.get("image") or ""))
-    if image and image.package and not container.get("command") and shutil.which(argv[0]) is None:
-        raise UnavailableImage(
-            f"the program {argv[0]} of the image {image.name} is not installed: apt-get install {image.package}"
-        )
+    if image and image.package and not container.get("command"):
+        program = image.program or argv[0]
+        if shutil.which(program) is None:
+            raise UnavailableImage(
+                f"the program {program} of the image {image.name} is not installed: apt-get install {image.package}"
+            )
     return argv
 
 
