@@ -204,7 +204,7 @@ def test_each_log_has_a_name_that_a_file_may_have() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_pause_program_waits_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    command, _ = pause_commands(tmp_path / "pause")
+    command, _ = pause_commands(tmp_path / "pause", tmp_path / "pause")
     with subprocess.Popen(command) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.2)
