@@ -51,7 +51,7 @@ def up(
     \b
     Examples:
       testbed up leaf_spine,leaves=2,spines=2
-      export $(testbed up single_switch --detach); kubectl get nodes
+      export "$(testbed up single_switch --detach)" && kubectl get nodes
       testbed up single_switch -f pods.yaml --name lab --cli
       testbed up single_switch -f pods.yaml --images images.yaml --set modes=[routed]
     """

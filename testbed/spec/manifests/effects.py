@@ -13,6 +13,11 @@ from testbed.spec.manifests.manifest import pod_template_path, value_at
 _SERVICE_ACCOUNT = "has no effect here: there are no service accounts"
 _CLAIM = "a folder in memory stands for the claim, which needs no PersistentVolumeClaim and ends with the cluster"
 _POLICY = "is stored, and not enforced by this version"
+# What the API sets, and so what comes with every object that was read from it.
+_DEFAULTS: dict[str | int, str] = {
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+}
 
 
 def effects(wire: JsonObject) -> Iterator[tuple[FieldPath, str]]:
@@ -37,6 +42,13 @@ def effects(wire: JsonObject) -> Iterator[tuple[FieldPath, str]]:
 
 
 def effect_warnings(wire: JsonObject) -> list[str]:
-    """The same in a sentence each, for somebody who sends the object over the API; what is empty asks for nothing."""
+    """The same in a sentence each, for somebody who sends the object over the API, which completes it.
+
+    What is empty, or what the API would set by itself, asks for nothing.
+    """
     content = {name: value for name, value in wire.items() if name != "metadata"}  # which the API knows in full
-    return [f"{field_text(path)}: {message}" for path, message in effects(content) if value_at(content, path)]
+    return [
+        f"{field_text(path)}: {message}"
+        for path, message in effects(content)
+        if (value := value_at(content, path)) and _DEFAULTS.get(path[-1]) != value
+    ]
