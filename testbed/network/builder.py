@@ -26,6 +26,7 @@ from testbed.network.containers import LOGS, Containers
 from testbed.network.controller import OPENFLOW_PORT, controller_process, proxy_process
 from testbed.network.dns.cluster_dns import ClusterDns
 from testbed.network.health_check import HealthChecks
+from testbed.network.heap import use_one_arena
 from testbed.network.heartbeats import Heartbeats
 from testbed.network.ingress.loop import IngressLoop
 from testbed.network.kubelet import Kubelet, Machinery
@@ -80,6 +81,7 @@ def build(checked: CheckedExperiment, build: Build, datapath: str, progress: Pro
 def built(plan: Plan, datapath: Datapath, progress: Progress, door: Door | None = None) -> Iterator[Testbed]:
     """A running cluster made of a plan. ``door``: where people outside the box reach its API."""
     progress.start("build", 5 + len(plan.state.nodes))
+    use_one_arena()
     if datapath == "system":
         _wait_for_uptime()
     with ExitStack() as undo:
