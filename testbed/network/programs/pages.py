@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote
 _MAX_HEAD_BYTES, _MAX_BODY_BYTES = 65536, 1 << 24
 _REASONS = {
     200: "OK",
+    301: "Moved Permanently",
     400: "Bad Request",
     404: "Not Found",
     413: "Content Too Large",
@@ -51,10 +52,14 @@ class Request:
 class Page:
     """An answer."""
 
-    body: str
+    body: str | bytes
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        return self.body.encode() if isinstance(self.body, str) else self.body
 
 
 Answer = Callable[[Request], Page]
@@ -74,7 +79,7 @@ def logged(answer: Answer) -> Answer:
 
     def answer_and_tell(request: Request) -> Page:
         page = answer(request)
-        length = len(page.body.encode()) if request.method != "HEAD" else 0
+        length = len(page.content) if request.method != "HEAD" else 0
         when = time.strftime("%d/%b/%Y:%H:%M:%S %z")
         asked = f"{request.method} {request.target} {request.version}".replace('"', '\\"')
         line = f'{request.address} - - [{when}] "{asked}" {page.status} {length or "-"}\n'
@@ -139,7 +144,7 @@ def _one(connection: socket.socket, received: bytearray, address: str, port: int
 
 def _send(connection: socket.socket, page: Page, method: str, last: bool) -> None:
     """In one segment: headers and body together."""
-    body = page.body.encode()
+    body = page.content
     headers = {
         "Content-Type": page.content_type,
         "Content-Length": str(len(body)),
