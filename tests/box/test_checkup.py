@@ -181,13 +181,13 @@ def a_node_without_a_link(testbed: Testbed) -> None:
     """Its kubelet is silent from then on, and hears what it has missed as soon as the link is up."""
     with broken("n2", "ip link set n2-eth0 down", "ip link set n2-eth0 up"):
         until(lambda: testbed.silent_nodes == {"n2"})
-        said = found_by(testbed, links.check, reach.check)
+        said = found_by(testbed, links.check, routes.check, reach.check)
         testbed.store.delete(POD, "worker", "default", grace_period_s=1)
         testbed.wait_settled()
         assert is_terminating(testbed.store.get(POD, "worker", "default"))
     until(lambda: not [wire for wire in testbed.store.list(POD).items if object_name(wire) == "worker"])
     assert not testbed.silent_nodes
-    assert "n2-eth0 of node n2 is down [ip link: " in said
+    assert "n2-eth0 of node n2 is down [ip link: " in said and "does not route" not in said
     assert "=> testbed exec --name lab node/n2 -- ip link set n2-eth0 up" in said
     assert "(n2-eth0 of node n2 is down: ip link set n2-eth0 up)" in said
 
