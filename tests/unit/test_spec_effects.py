@@ -81,6 +81,10 @@ def test_a_change_is_told_of_what_it_brings(ask: Ask) -> None:
     apply = {**demanding(), "metadata": {"name": "web"}}
     assert told(ask("PATCH", f"{DEPLOYMENTS}/web?fieldManager=me", apply, APPLY)) == TOLD
     assert told(ask("PATCH", f"{DEPLOYMENTS}/web", {"spec": {"replicas": 2}}, MERGE)) == []
+    container = {"name": "c", "image": "nginx", "readinessProbe": {"grpc": {"port": 80}}}
+    probed = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    probe = f"{AT}.containers[0].readinessProbe.grpc: is not supported here: such a probe fails"
+    assert told(ask("PATCH", f"{DEPLOYMENTS}/web", probed, MERGE)) == [probe]
     more = {"spec": {"template": {"spec": {"priorityClassName": "low", "runtimeClassName": "gvisor"}}}}
     assert told(ask("PATCH", f"{DEPLOYMENTS}/web", more, MERGE)) == [f"{AT}.runtimeClassName: has no effect here"]
 

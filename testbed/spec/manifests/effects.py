@@ -10,8 +10,9 @@ from testbed.spec.manifests.fields import fields_without_effect
 from testbed.spec.manifests.kinds import BY_TYPE
 from testbed.spec.manifests.manifest import pod_template_path, value_at
 
-_SERVICE_ACCOUNT = "has no effect here: there are no service accounts"
 _CLAIM = "a folder in memory stands for the claim, which needs no PersistentVolumeClaim and ends with the cluster"
+_NOTHING = "has no effect here"
+_OTHERWISE: dict[str | int, str] = {"grpc": "is not supported here: such a probe fails"}
 _POLICY = "is stored, and not enforced by this version"
 # What the API sets, and so what comes with every object that was read from it.
 _DEFAULTS: dict[str | int, str] = {
@@ -25,7 +26,8 @@ def effects(wire: JsonObject) -> Iterator[tuple[FieldPath, str]]:
     kind = BY_TYPE.get((wire["apiVersion"], wire["kind"]))
     if kind is None:
         return
-    yield from ((path, "has no effect here") for path in fields_without_effect(wire, kind.fields))
+    for path in fields_without_effect(wire, kind.fields):
+        yield path, _OTHERWISE.get(path[-1], _NOTHING)
     if kind.name == "NetworkPolicy":
         yield ("spec",), _POLICY
     template = pod_template_path(kind.name)
@@ -33,7 +35,7 @@ def effects(wire: JsonObject) -> Iterator[tuple[FieldPath, str]]:
         return
     account: FieldPath = (*template, "spec", "serviceAccountName")
     if value_at(wire, account) not in (None, "", "default"):
-        yield account, _SERVICE_ACCOUNT
+        yield account, f"{_NOTHING}: there are no service accounts"
     volumes = value_at(wire, (*template, "spec", "volumes"))
     for index in range(len(volumes) if isinstance(volumes, list) else 0):
         claim: FieldPath = (*template, "spec", "volumes", index, "persistentVolumeClaim")
