@@ -51,6 +51,7 @@ class RootFilesystem:
     def __init__(self, images: Path, tools: Path) -> None:
         self._images, self._tools = images, tools
         self._submounts = [path for path in _submounts() if path[1:] not in _OWN]
+        self._hidden = [path for path in (*_OWN, _DEV_SHM) if Path("/", path).is_dir()]
         self._own_programs = sorted(_own_programs())
         self._options = ""
         self._whole = False
@@ -74,6 +75,9 @@ class RootFilesystem:
         Raises OSError, also for a mount that has no place where there is no overlay.
         """
         upper = layer / _LAYER
+        layer.mkdir(parents=True, exist_ok=True)
+        for part in (_LAYER, _WORK, _ROOT, *_OWN.values()):
+            (layer / part).mkdir(exist_ok=True)
         for folder in {Path(path).parent for path, _ in files}:
             Path(f"{upper}{folder}").mkdir(parents=True, exist_ok=True)
         for path, text in files:
@@ -111,13 +115,10 @@ class RootFilesystem:
 
     def _cover(self, root: Path, layer: Path, shared: Path) -> None:
         """Hide what is the box's, the machine's or other pods' behind folders of this container's or this pod's."""
-        for hidden, name in _OWN.items():
-            own = layer / name
-            own.mkdir(exist_ok=True)
-            if (root / hidden).is_dir():
-                linux.mount(str(own), str(root / hidden), flags=linux.MS_BIND)
-        if (root / _DEV_SHM).is_dir():
-            linux.mount(str(shared), str(root / _DEV_SHM), flags=linux.MS_BIND)
+        own = {hidden: layer / name for hidden, name in _OWN.items()}
+        for hidden, folder in {**own, _DEV_SHM: shared}.items():
+            if hidden in self._hidden:
+                linux.mount(str(folder), str(root / hidden), flags=linux.MS_BIND)
         for source, target in ((self._tools, TOOLS), *((path, path) for path in self._own_programs)):
             place = root / target.relative_to("/")
             place.mkdir(parents=True, exist_ok=True)
@@ -126,10 +127,12 @@ class RootFilesystem:
                 _read_only(str(place))
 
     def _overlay(self, lower: str, layer: Path, name: str) -> str:
-        """Mount a folder of the machine with the layer's part of it above, below the layer's root."""
+        """Mount a folder of the machine with the layer's part of it above, below the layer's root; with no name, all of
+        the layer."""
         upper, work, root = parts = [layer / part / name for part in (_LAYER, _WORK, _ROOT)]
-        for part in parts:
-            part.mkdir(parents=True, exist_ok=True)
+        if name:
+            for part in parts:
+                part.mkdir(parents=True, exist_ok=True)
         images = f"{self._images}{lower}"
         lowest = f"{images}:{lower}" if Path(images).is_dir() else lower
         options = f"lowerdir={lowest},upperdir={upper},workdir={work}{self._options}"
@@ -139,7 +142,6 @@ class RootFilesystem:
     def _assemble(self, layer: Path, files: Sequence[tuple[str, str]]) -> str:
         """A root made of the machine's folders, with overlays over those that the layer has something in."""
         root, upper = layer / _ROOT, layer / _LAYER
-        root.mkdir(exist_ok=True)
         linux.mount(str(root), str(root), flags=linux.MS_BIND)
         changed = {entry.name for entry in upper.iterdir()} | _WRITABLE
         for entry in os.scandir("/"):
