@@ -63,7 +63,8 @@ def environment(folder: Path) -> dict[str, str]:
     runtime = folder / "runtime"
     runtime.mkdir(exist_ok=True)
     runtime.chmod(0o777)
-    return {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    return {**inherited, "XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def command(user: str, folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
@@ -206,6 +207,17 @@ def test_a_cluster_is_kept_running_and_entered(user: str, folder: Path) -> None:
         for pod in ("client", "server-same-node"):
             name = command(user, folder, "exec", "-n", "default", pod, "--", "hostname")
             assert name.stdout == f"{pod}\n", told(name)
+        listener = "trap 'echo heard; exit' TERM; echo up; sleep 1000 & wait"
+        asked = subprocess.Popen(
+            as_user(user, [*COMMAND, "exec", "client", "--", "sh", "-c", listener]),
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert asked.stdout is not None and asked.stdout.readline() == "up\n"
+        asked.terminate()
+        assert asked.communicate(timeout=_LIMIT_S)[0] == "heard\n", "the program in the pod is asked to end, too"
         unknown = command(user, folder, "exec", "clint", "--", "true")
         assert unknown.returncode == 2
         assert 'there is no clint (did you mean "client"?)' in unknown.stderr
@@ -220,7 +232,23 @@ def test_two_clusters_of_one_topology_have_names_of_their_own(folder: Path) -> N
     with running(user, folder, "single_switch"), running(user, folder, "single_switch"):
         done = command(user, folder, "exec", "node/n1", "--", "true")
         assert done.returncode == 2
-        assert "several clusters are running: single_switch, single_switch-2; say which by --name" in done.stderr
+        assert (
+            "several clusters are running: single_switch, single_switch-2; say which, or set KUBECONFIG" in done.stderr
+        )
+        meant = {"KUBECONFIG": str(folder / "runtime" / "testbed" / "single_switch-2.kubeconfig")}
+        for told_of in (
+            "single_switch-2 has ended\n",
+            "no cluster named single_switch-2 is running; there are: single_switch",
+        ):
+            ended = subprocess.run(
+                as_user(user, [*COMMAND, "down"]),
+                env={**environment(folder), **meant},
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT_S,
+                check=False,
+            )
+            assert told_of in ended.stdout + ended.stderr, "the other one is left alone"
 
 
 def test_the_mininet_prompt_works_and_ends_the_cluster(folder: Path) -> None:
