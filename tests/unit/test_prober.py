@@ -1,4 +1,4 @@
-"""Probes that cannot be asked, or are answered oddly: they fail, and the others go on."""
+"""Probes that cannot be asked, or are answered oddly: they fail, and the others go on. Probes and hooks by HTTPS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from queue import SimpleQueue
 import pytest
 
 from testbed.network.ingress.certificates import self_signed
+from testbed.network.pods.hooks import ask_page
 from testbed.network.pods.probes import Prober
 
 _WAIT_S = 10
@@ -49,7 +50,13 @@ def port():
 
 
 @pytest.fixture
-def secure_port(tmp_path):
+def asked_securely():
+    """The first lines of what was asked by TLS."""
+    return []
+
+
+@pytest.fixture
+def secure_port(tmp_path, asked_securely):
     """A port where pages are answered by TLS alone, ``/absent`` by 404, with a certificate that nobody has signed."""
     (tmp_path / "own.pem").write_bytes(self_signed("web"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -63,7 +70,9 @@ def secure_port(tmp_path):
             except OSError:
                 return
             with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-                absent = b"GET /absent" in secured.recv(4096)
+                line = secured.recv(4096).partition(b"\r\n")[0]
+                asked_securely.append(line)
+                absent = line.startswith(b"GET /absent")
                 secured.sendall(b"HTTP/1.1 404 x\r\n\r\n" if absent else b"HTTP/1.1 200 x\r\n\r\n")
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -136,3 +145,12 @@ def test_a_grpc_probe_fails_and_says_that_nobody_asks_it(prober):
     prober.watch(POD, spec, 1)
     verdict = prober.verdicts.get(timeout=_WAIT_S)
     assert (verdict.passed, verdict.message) == (False, "gRPC probes are not supported here")
+
+
+def test_a_hook_by_https_asks_by_tls_and_without_where_nobody_speaks_it(prober, port, secure_port, asked_securely):
+    answers = SimpleQueue()
+    for number in (secure_port, port):
+        wanted = {"port": number, "scheme": "HTTPS"}
+        ask_page("n1", "127.0.0.1", {}, wanted, _WAIT_S, lambda *answer: answers.put(answer))
+        assert answers.get(timeout=_WAIT_S) == (True, "")
+    assert asked_securely == [b"GET / HTTP/1.1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from testbed.cluster.objects import JsonObject
 from testbed.network import netns
 from testbed.network.pods.probes import http_request, port_number
+from testbed.network.pods.tls import is_plain, secured, wants_tls
 
 _MOST_BYTES = 10 * 1024  # a kubelet reads no more of an answer
 
@@ -23,19 +25,33 @@ def ask_page(
     def ask() -> None:
         try:
             address, request, _ = http_request(pod_ip, port_number(container, wanted.get("port", 80)), wanted)
-            with netns.entered(node):
-                connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            with connection:
-                connection.settimeout(limit_s)
-                connection.connect(address)
+            if not (wants_tls(wanted) and exchange(address, request, True)):
+                exchange(address, request, False)
+        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:  # also what is no host, and no port
+            done(False, str(error))
+            return
+        done(True, "")
+
+    def exchange(address: tuple[str, int], request: bytes, tls: bool) -> bool:
+        """Whether the other end speaks TLS, if it is to; one that does not is asked without, as a kubelet does."""
+        with netns.entered(node):
+            plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with plain:
+            plain.settimeout(max(0.001, deadline - time.monotonic()))
+            plain.connect(address)
+            with secured(plain) if tls else plain as connection:
+                if isinstance(connection, ssl.SSLSocket):
+                    try:
+                        connection.do_handshake()
+                    except ssl.SSLError as error:
+                        if is_plain(error):
+                            return False
+                        raise
                 connection.sendall(request)
                 received = 0
                 while received < _MOST_BYTES and (data := connection.recv(_MOST_BYTES)):
                     received += len(data)
                     connection.settimeout(max(0.001, deadline - time.monotonic()))
-        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:  # also what is no host, and no port
-            done(False, str(error))
-            return
-        done(True, "")
+        return True
 
     threading.Thread(target=ask, name="hook", daemon=True).start()

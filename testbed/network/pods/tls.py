@@ -20,11 +20,15 @@ def secured(connection: socket.socket) -> ssl.SSLSocket:
     return _context().wrap_socket(connection, do_handshake_on_connect=False, suppress_ragged_eofs=True)
 
 
+def is_plain(error: ssl.SSLError) -> bool:
+    """Whether a handshake has failed because the other end speaks no TLS: what is no record has no version either."""
+    return error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
 def handshake_failure(error: OSError) -> str:
     """What went wrong in a handshake, in a kubelet's words where they are known."""
     if isinstance(error, ssl.SSLError):
-        # What is no TLS record has no version either.
-        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        if is_plain(error):
             return "http: server gave HTTP response to HTTPS client"
         return f"tls: {(error.reason or 'handshake failure').lower().replace('_', ' ')}"
     return error.strerror or str(error) or "EOF"
