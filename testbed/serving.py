@@ -136,6 +136,8 @@ def _entrance(testbed: Testbed, question: Mapping[str, Any]) -> dict[str, Any]:
         others = [EndpointRef(kind, "", endpoint.name) for kind in ("node", "ext")]
         meant = [str(other) for other in others if endpoint.kind == "pod" and other in testbed.places]
         hint = f" (did you mean {meant[0]}?)" if meant else suggestion(str(endpoint), map(str, list(testbed.places)))
+        if endpoint.kind == "ext" and not any(other.kind == "ext" for other in list(testbed.places)):
+            hint = "; the topology's parameter ext says how many hosts there are outside the cluster: ext=1"
         raise Refused(f"there is no {endpoint}{hint}")
     if endpoint.kind != "pod":
         if container is not None:
