@@ -72,7 +72,7 @@ def _nginx(folder: Path, port: int) -> list[str]:
     (folder / "run").mkdir()
     site = folder / "etc/nginx/conf.d/default.conf"
     site.write_text(site.read_text().replace("listen 80", f"listen 127.0.0.1:{port}"))
-    program, *arguments = container_argv({"image": "nginx"}) or ()
+    program, *arguments = container_argv({"image": "nginx"}) or []
     return [f"/usr/sbin/{program}", *arguments, "-e", "stderr", "-c", str(folder / "etc/nginx/nginx.conf")]
 
 
