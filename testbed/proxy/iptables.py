@@ -140,20 +140,26 @@ class IptablesRules:
     def purge(self, listing: str) -> tuple[Command, ...]:
         return purge_chains(listing, self._limit)
 
+    def replace(self, listing: str, base: Base, pieces: Iterable[Piece]) -> tuple[Command, ...]:
+        text = _replacement(listing, dict(base.chains) | _whole(base, tuple(pieces)), _JUMPS)
+        return (Command(_RESTORE, text),) if transactions.fits(text, self._limit) else ()
+
 
 Jumps = tuple[tuple[str, str, str, str], ...]
 
 
 def install_chains(chains: Mapping[Chain, tuple[str, ...]], jumps: Jumps) -> tuple[Command, ...]:
     """Make the chains, and the jumps into them."""
-    calls = [(table, f"-A {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
-    return (Command(_RESTORE, restore_text(chains, calls)),)
+    return (Command(_RESTORE, restore_text(chains, _calls("-A", jumps))),)
+
+
+def _calls(command: str, jumps: Jumps) -> list[tuple[str, str]]:
+    return [(table, f"{command} {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
 
 
 def remove_chains(chains: Iterable[Chain], jumps: Jumps, limit: int | None = None) -> tuple[Command, ...]:
     """Take away the jumps, then the chains."""
-    calls = [(table, f"-D {chain} {rule} -j KUBE-{target}") for table, chain, rule, target in jumps]
-    return (Command(_RESTORE, restore_text({}, calls, sorted(chains), limit)),)
+    return (Command(_RESTORE, restore_text({}, _calls("-D", jumps), sorted(chains), limit)),)
 
 
 LISTING = Command(("iptables-save",), "")
@@ -161,6 +167,18 @@ LISTING = Command(("iptables-save",), "")
 
 def purge_chains(listing: str, limit: int | None = None) -> tuple[Command, ...]:
     """Take away all that ``iptables-save`` lists of chains whose names begin as ours do, and of jumps into them."""
+    chains, calls = _leftovers(listing)
+    return (Command(_RESTORE, restore_text({}, calls, chains, limit)),) if chains or calls else ()
+
+
+def _replacement(listing: str, chains: Mapping[Chain, tuple[str, ...]], jumps: Jumps) -> str:
+    """Put chains, and the jumps into them, in the place of what ``iptables-save`` lists: each table at once."""
+    left, calls = _leftovers(listing)
+    return restore_text(chains, [*calls, *_calls("-A", jumps)], [chain for chain in left if chain not in chains])
+
+
+def _leftovers(listing: str) -> tuple[list[Chain], list[tuple[str, str]]]:
+    """Chains that ``iptables-save`` lists whose names begin as ours do, and what takes away the jumps into them."""
     calls: list[tuple[str, str]] = []
     chains: list[Chain] = []
     table = ""
@@ -171,7 +189,7 @@ def purge_chains(listing: str, limit: int | None = None) -> tuple[Command, ...]:
             chains.append((table, line[1:].split()[0]))
         elif line.startswith("-A ") and not line.startswith("-A KUBE-") and " -j KUBE-" in line:
             calls.append((table, f"-D {line[3:]}"))
-    return (Command(_RESTORE, restore_text({}, calls, chains, limit)),) if chains or calls else ()
+    return chains, calls
 
 
 def restore_text(

@@ -130,6 +130,9 @@ class IpvsRules:
             Command(("ip", "-batch", "-"), f"link delete {_INTERFACE}\n"),
         )
 
+    def replace(self, listing: str, base: dict[Chain, tuple[str, ...]], pieces: Iterable[Piece]) -> tuple[Command, ...]:
+        return ()  # four programs' work is no transaction
+
 
 _SERVICES: Chain = ("nat", "KUBE-SERVICES")
 _LOCAL: Chain = ("nat", "KUBE-EXTERNAL-LOCAL")

@@ -24,6 +24,8 @@ from testbed.proxy.rules import Change, Command, Pieces
 
 _TABLE = "ip kube-proxy"
 _NFT = ("nft", "-f", "-")
+# Adding a table that is there does nothing, so this deletes it in either case.
+_NOTHING_LEFT = f"add table {_TABLE}\ndelete table {_TABLE}\n"
 _MARK = "0x4000"  # the bit that kube-proxy uses by default
 _ELEMENTS_PER_COMMAND = 1000
 
@@ -91,8 +93,11 @@ class NftablesRules:
         return None
 
     def purge(self, listing: str) -> tuple[Command, ...]:
-        # Adding a table that is there does nothing, so this deletes it in either case.
-        return (Command(_NFT, f"add table {_TABLE}\ndelete table {_TABLE}\n"),)
+        return (Command(_NFT, _NOTHING_LEFT),)
+
+    def replace(self, listing: str, base: str, pieces: Iterable[Piece]) -> tuple[Command, ...]:
+        text = _NOTHING_LEFT + base + _transaction([Change(None, piece) for piece in pieces])
+        return (Command(_NFT, text),) if transactions.fits(text, self._limit) else ()
 
 
 @cache

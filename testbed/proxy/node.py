@@ -103,6 +103,8 @@ class NodeProxy:
     def _apply(self, target: Target | None) -> None:
         before = self._installed
         if before is None:
+            if target is not None and self._replace(target):
+                return
             self._remove_leftovers()
         if before is not None and target is not None and (before.proxy, before.base) == (target.proxy, target.base):
             try:
@@ -129,10 +131,30 @@ class NodeProxy:
         if fronts:
             conntrack.flush(fronts.is_stale)
 
+    def _replace(self, target: Target) -> bool:
+        """Put a target in the place of what an earlier process of the same proxy has left, while packets flow. False
+        when there is none of it, or that cannot be done."""
+        if self._left_by() != target.proxy:
+            return False
+        rules = self._rules[target.proxy]
+        try:
+            commands = rules.replace(self._listing(rules), target.base, target.pieces())
+            self._run_all(commands)
+        except CommandFailed as failure:
+            LOG.warning("%s: what is there is removed first, for this failed: %s", self.name, failure)
+            return False
+        if commands:
+            self._has(target)
+        return bool(commands)
+
     def _install(self, target: Target) -> None:
         rules = self._rules[target.proxy]
         self._note.write_text(target.proxy)
         self._run_all(rules.install(target.base, target.pieces()))
+        self._has(target)
+
+    def _has(self, target: Target) -> None:
+        """The kernel has the target, after something that is not known."""
         self._installed = target
         fronts = conntrack.udp_fronts(target.node, (), target.ports.values())
         if fronts:
@@ -145,19 +167,24 @@ class NodeProxy:
 
     def _remove_leftovers(self) -> None:
         """Remove whatever there may be of the proxy that the note names."""
-        try:
-            proxy = self._note.read_text()
-        except FileNotFoundError:
+        proxy = self._left_by()
+        if proxy is None:
             return
         rules = self._rules[proxy]
-        listing = rules.listing()
-        output = self._run(listing) if listing is not None else ""
-        for command in rules.purge(output):
+        for command in rules.purge(self._listing(rules)):
             try:
                 self._run(command)
             except CommandFailed as failure:  # some of it may not be there
                 LOG.info("%s: %s", self.name, failure)
         self._forget()
+
+    def _left_by(self) -> str | None:
+        """The proxy whose rules may be there, by the note."""
+        return self._note.read_text() if self._note.exists() else None
+
+    def _listing(self, rules: Rules) -> str:
+        listing = rules.listing()
+        return self._run(listing) if listing is not None else ""
 
     def _forget(self) -> None:
         """Nothing is translated any more: what was must not come to life again with the next proxy's rules."""

@@ -60,6 +60,10 @@ class Rules(Protocol):
     def purge(self, listing: str) -> tuple[Command, ...]:
         """From anything that this proxy may have left behind to nothing; those that find nothing may fail."""
 
+    def replace(self, listing: str, base: Any, pieces: Iterable[Any]) -> tuple[Command, ...]:
+        """From anything that this proxy may have left behind to the whole, and no packet meets less than either of
+        both; empty where that cannot be done."""
+
 
 @dataclass(frozen=True)
 class Target:

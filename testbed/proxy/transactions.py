@@ -31,6 +31,11 @@ def limit() -> int | None:
     return None
 
 
+def fits(text: str, limit: int | None) -> bool:
+    """Whether a text can be one transaction."""
+    return limit is None or len(text) <= limit
+
+
 def batches(changes: list[Change], length: Callable[[Change], int], limit: int | None) -> Iterator[list[Change]]:
     """The changes, as few together as it takes. What goes comes first, so that others can have its addresses."""
     if limit is None:

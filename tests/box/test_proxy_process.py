@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +30,8 @@ _DUMPS: dict[ProxyName, tuple[list[str], Callable[[str], dict[str, Any]]]] = {
     "iptables": (["iptables-save"], lambda text: _iptables(text)),
     "nftables": (["nft", "-j", "list", "ruleset"], lambda text: _nftables(text)),
 }
+
+_OTHERS = 100  # Services, so that writing all rules takes its time
 
 _LAST_RULES = {
     "*nat KUBE-SERVICES": 1,
@@ -123,6 +127,50 @@ def changes_leave_what_a_fresh_start_makes() -> None:
                     services.close()
 
 
+def a_restart_interrupts_nobody() -> None:
+    """Clients that go on asking never meet a Service without rules."""
+    with proxy_world("openflow") as (world, url), servers() as running:
+        serve(world, running)
+        client = next(iter(world.pods.values())).namespace
+        for proxy in _DUMPS:
+            with ExitStack() as services:
+                with proxy_process(url):
+                    set_proxy(world, proxy)
+                    web = services.enter_context(placed(world, "web", ready(*world.pods)))
+                    others = [world.store.create(service_wire(f"{proxy}-{number}")) for number in range(_OTHERS)]
+                    world.confirm(others)
+                # That process was killed; the next one finds what it has left.
+                with asking(client, web.cluster_ip) as answers, proxy_process(url):
+                    meanwhile = world.store.create(service_wire("meanwhile"))
+                    world.confirm([meanwhile])
+                    world.confirm([world.store.delete(SERVICE, "meanwhile", "default")])
+                    met = list(answers)
+                    services.close()
+                assert set(met) <= set(world.pods), (proxy, Counter(met))
+
+
+@contextmanager
+def asking(client: str, address: str) -> Iterator[list[str]]:
+    """One connection after the other meanwhile: who answered, or what went wrong."""
+    answers: list[str] = []
+    over = threading.Event()
+
+    def ask_on() -> None:
+        while not over.is_set():
+            try:
+                answers.append(ask(client, address, 80).server)
+            except OSError as error:
+                answers.append(type(error).__name__)
+
+    thread = threading.Thread(target=ask_on)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
 def rules_come_and_go() -> None:
     with proxy_world("openflow") as (world, url), servers() as running, proxy_process(url):
         serve(world, running)
@@ -194,6 +242,8 @@ def test_changes_leave_what_a_fresh_start_makes(user: str) -> None:
     run_in_box(changes_leave_what_a_fresh_start_makes, user)
 
 
-@pytest.mark.parametrize("body", [rules_come_and_go, damage_is_repaired, a_missing_program_is_reported])
+@pytest.mark.parametrize(
+    "body", [a_restart_interrupts_nobody, rules_come_and_go, damage_is_repaired, a_missing_program_is_reported]
+)
 def test_process(body: Callable[[], None]) -> None:
     run_in_box(body, USERS[0])
