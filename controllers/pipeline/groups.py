@@ -10,9 +10,13 @@ Open vSwitch 3.1 chooses in one of two ways (ofproto-dpif.c and ofproto-dpif-xla
   so when there would have to be more than 256 slots, which a still lighter ballast bucket brings about.
 
 Slots are found once and then used by the datapath; scores are even for any number of endpoints, but ask
-``ovs-vswitchd`` about each connection. So scores are used where 256 slots cannot come within a tenth of 1/n (37
-endpoints, or 100), and for UDP: the hash of the slots leaves its ports out, so that all datagrams of a client would go
-to one endpoint. The scores' hash leaves them out as well, but it has the MACs in it: see ``CHOOSE_BY``.
+``ovs-vswitchd`` about each connection. So scores are used
+
+- where 256 slots cannot come within a tenth of 1/n (37 endpoints, or 100);
+- for UDP: the hash of the slots leaves its ports out, so that all datagrams of a client would go to one endpoint. The
+  scores' hash leaves them out as well, but it has the MACs in it: see ``CHOOSE_BY``;
+- with session affinity: by slots, the datapath would deal a client's second connection by what it cached of the first,
+  in which no endpoint was remembered yet, until its revalidators come round some milliseconds later.
 """
 
 from __future__ import annotations
@@ -75,8 +79,7 @@ def service_group(port: ServicePort, endpoints: Sequence[ServiceEndpoint], local
     """The group of a Service's port over ``endpoints``; without any it drops. At most :func:`most_endpoints`."""
     ordered = _rotated(endpoints, port.group_number)
     buckets = [Bucket(_ENDPOINT_WEIGHT, _choose(port, endpoint)) for endpoint in ordered]
-    weight = ballast_weight(len(buckets), port.protocol)
-    if weight:
+    if weight := ballast_weight(len(buckets), by_scores=port.protocol == "UDP" or port.affinity_timeout_s is not None):
         # The last endpoint is one of those that Webster's method, which prefers the first, gave the fewest slots.
         buckets.append(Bucket(weight, buckets[-1].actions))
     return Group(group_id(port.group_number, local), tuple(buckets), f"Service {port.service_key}")
@@ -106,11 +109,11 @@ CHOOSE_BY: dict[Protocol, tuple[Action, ...]] = {
 
 
 @cache
-def ballast_weight(endpoints: int, protocol: Protocol) -> int:
+def ballast_weight(endpoints: int, *, by_scores: bool = False) -> int:
     """The weight of the ballast bucket beside so many endpoints; 0: none is needed."""
     if endpoints < 2 or endpoints > MOST_SLOTS:
         return 0  # no choice; or a choice by scores anyway
-    if protocol == "UDP":
+    if by_scores:
         return _FOR_SCORES
     if endpoints & (endpoints - 1) == 0:
         return 0  # a power of two divides every number of slots
@@ -121,8 +124,9 @@ def ballast_weight(endpoints: int, protocol: Protocol) -> int:
 
 
 def bucket_shares(endpoints: int, protocol: Protocol = "TCP") -> tuple[Fraction, ...]:
-    """The probability with which a group gives a connection to each of so many endpoints (Open vSwitch 3.1)."""
-    weight = ballast_weight(endpoints, protocol)
+    """The probability with which a group without session affinity gives a connection to each of so many endpoints
+    (Open vSwitch 3.1)."""
+    weight = ballast_weight(endpoints, by_scores=protocol == "UDP")
     slots = webster_slots([_ENDPOINT_WEIGHT] * endpoints + ([weight] if weight else []))
     return _endpoint_shares(slots, endpoints) if slots else (Fraction(1, endpoints),) * endpoints
 

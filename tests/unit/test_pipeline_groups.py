@@ -55,22 +55,26 @@ def test_every_endpoint_has_its_share(protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("endpoints", [1, 2, 4, 8, 16, 32, 64, 128, 256])
 def test_powers_of_two_are_exact_without_ballast(endpoints: int) -> None:
-    assert ballast_weight(endpoints, "TCP") == 0
+    assert ballast_weight(endpoints) == 0
     assert set(bucket_shares(endpoints)) == {Fraction(1, endpoints)}
 
 
 @pytest.mark.parametrize("endpoints", [3, 7, 9, 31, 40])
 def test_ballast_makes_256_slots_and_has_one(endpoints: int) -> None:
-    slots = webster_slots([1000] * endpoints + [ballast_weight(endpoints, "TCP")])
+    slots = webster_slots([1000] * endpoints + [ballast_weight(endpoints)])
     assert sum(slots) == MOST_SLOTS
     assert slots[-1] == 1
 
 
-@pytest.mark.parametrize(("endpoints", "protocol"), [(37, "TCP"), (100, "TCP"), (2, "UDP"), (16, "UDP")])
-def test_where_slots_cannot_be_even_open_vswitch_is_made_to_choose_by_scores(
-    endpoints: int, protocol: Protocol
+@pytest.mark.parametrize(
+    ("endpoints", "protocol", "timeout_s"),
+    [(37, "TCP", None), (100, "TCP", None), (2, "UDP", None), (16, "UDP", None), (2, "TCP", 60), (3, "SCTP", 60)],
+)
+def test_where_slots_will_not_do_open_vswitch_is_made_to_choose_by_scores(
+    endpoints: int, protocol: Protocol, timeout_s: int | None
 ) -> None:
-    buckets = service_group(port(endpoints, protocol=protocol), port(endpoints).endpoints, local=False).buckets
+    service = port(endpoints, protocol=protocol, timeout_s=timeout_s)
+    buckets = service_group(service, service.endpoints, local=False).buckets
     assert webster_slots([bucket.weight for bucket in buckets]) == ()
 
 
