@@ -129,8 +129,10 @@ def children(pid: int) -> list[int]:
 
 
 def test_no_group_is_left_even_after_kill_9() -> None:
-    if not trees():
-        pytest.skip("this user may make no cgroups here")
+    if not trees():  # nothing is made then, so nothing can be left; the container is told
+        group = Cgroups().make("web", {"resources": {"limits": {"cpu": "1"}}})
+        assert (group.folders, group.lacking) == ((), "cpu (no cgroup may be made)")
+        return
     with holder() as (supervisor, killed):
         os.kill(supervisor, signal.SIGKILL)
         wait_for(lambda: are_gone(killed))
