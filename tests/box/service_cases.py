@@ -441,8 +441,9 @@ def gone(world: World) -> None:
     client = world.pods[first].namespace
     with placed(world, "gone", ready(second)) as service, Client(client, service.cluster_ip, 80) as connection:
         assert connection.ask().server == second
-        service.endpoints({second: TERMINATED, third: READY})
-        assert connection.ask().server == second
+        if world.proxy != "ipvs":  # which gives up a connection with its endpoint
+            service.endpoints({second: TERMINATED, third: READY})
+            assert connection.ask().server == second
         service.endpoints(ready(third))
         with suppress(ConnectionResetError):
             raise AssertionError(f"{connection.ask().server} still answers")
